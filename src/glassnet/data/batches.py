@@ -1,0 +1,70 @@
+"""Which samples make up which batch: decided by seed and epoch alone, so that a run can resume anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassnet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of every epoch over n samples: epoch e is shuffled by (seed, e), or not at all.
+
+    The last batch holds what is left. Where that is fewer than `min_last` samples, it joins the batch before
+    (batch normalisation needs more than one value a channel).
+    """
+
+    n: int
+    batch_size: int
+    seed: int = 0
+    min_last: int = 1
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}.")
+        if self.batch_size > self.n:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, but there are only {self.n} samples. "
+                f"Use batch_size={self.n} or less."
+            )
+        if not 1 <= self.min_last <= self.batch_size:
+            raise ConfigError(
+                f"min_last must lie between 1 and the batch size {self.batch_size}, got {self.min_last}."
+            )
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}.")
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, left = divmod(self.n, self.batch_size)
+        return whole + (left >= self.min_last)
+
+    @property
+    def capacity(self) -> int:
+        """Samples in the largest batch, which is the last one where it took in the rest."""
+        return max(self.batch_size, self.n - (len(self) - 1) * self.batch_size)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """All sample numbers (n,) in the order of this epoch, counted from 0."""
+        if not self.shuffle:
+            return np.arange(self.n)
+        # PCG64 by name: NumPy may change its default generator, and a resumed run must not notice.
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        return generator.permutation(self.n)
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The sample numbers of each batch of this epoch. To resume within it, start at a later one."""
+        cuts = range(self.batch_size, len(self) * self.batch_size, self.batch_size)
+        return np.split(self.order(epoch), list(cuts))
+
+
+def micro_batches(index: NDArray[np.int64], parts: int) -> list[NDArray[np.int64]]:
+    """One batch cut in `parts` nearly equal pieces, in order, to accumulate gradients; never an empty one."""
+    if parts < 1:
+        raise ConfigError(f"A batch is cut in 1 part or more, got {parts}.")
+    return np.array_split(index, min(parts, len(index)))
