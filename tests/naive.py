@@ -152,9 +152,8 @@ def first_maximum(x, covered):
 
 def max_pool2d(x, kernel, stride, padding=(0, 0, 0, 0)):
     """(N, H, W, C) -> (N, H', W', C): the maximum of each window. Every window must touch x."""
-    return as_array(
-        {at: x[first_maximum(x, covered)] for at, covered in windows(x.shape, kernel, stride, padding)}
-    )
+    cover = windows(x.shape, kernel, stride, padding)
+    return as_array({at: x[first_maximum(x, covered)] for at, covered in cover})
 
 
 def max_pool2d_grad(dy, x, kernel, stride, padding=(0, 0, 0, 0)):

@@ -133,7 +133,7 @@ def test_max_pool2d(torch, generator, pool):
 
 
 def test_max_pool2d_keeps_nan():
-    x = np.array([[1.0, np.nan], [3.0, 2.0]]).reshape(1, 2, 2, 1)
+    x = np.array([[1.0, np.nan], [3.0, np.nan]]).reshape(1, 2, 2, 1)
     dy = np.ones((1, 1, 1, 1))
     assert np.isnan(naive.max_pool2d(x, (2, 2), (2, 2))).all()
     assert naive.max_pool2d_grad(dy, x, (2, 2), (2, 2)).ravel().tolist() == [0, 1, 0, 0]
