@@ -56,11 +56,10 @@ class Preprocessing:
         another type than uint8 and float, and for NaN or infinity.
         """
         checked = image_array(images)
-        channels = checked.shape[3]
-        if channels != len(self.mean):
+        if checked.shape[3] != len(self.mean):
             raise ShapeError(
-                f"The images must have {len(self.mean)} channels ({self.channels}), got {channels} "
-                f"in shape {checked.shape}."
+                f"The images must be {self.channels!r}, of shape (N, H, W, {len(self.mean)}), "
+                f"got {checked.shape}."
             )
         if self.size is not None and checked.shape[1:3] != self.size:
             raise ShapeError(
@@ -101,7 +100,9 @@ class Preprocessing:
         value, count = getattr(self, name), CHANNELS[self.channels]
         numbers = isinstance(value, (tuple, list)) and all(_is_number(v) for v in value)
         if not numbers or len(value) != count:
-            raise ConfigError(f"{name} must be {count} finite numbers for {self.channels!r}, got {value!r}.")
+            raise ConfigError(
+                f"{name} must be one finite number a channel, {count} for {self.channels!r}, got {value!r}."
+            )
         return tuple(float(v) for v in value)
 
 

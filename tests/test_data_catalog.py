@@ -1,0 +1,181 @@
+"""load: the digits in the package, MNIST and Fashion-MNIST from files, and names that are none."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glassnet.data
+from glassnet.data.catalog import IDX_SETS, load
+from glassnet.errors import DataError, FileFormatError
+from messages import message_of
+from oracles import oracle
+
+BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    """The folder of the real data sets, with GLASSNET_DATA pointing at it. Skips only where there is none."""
+    named = os.environ.get("GLASSNET_DATA")
+    if named is None and not BESIDE_CHECKOUT.is_dir():
+        pytest.skip("no real data: GLASSNET_DATA is not set and ../shared/data does not exist")
+    folder = Path(named) if named is not None else BESIDE_CHECKOUT
+    monkeypatch.setenv("GLASSNET_DATA", str(folder))
+    return folder
+
+
+# Digits
+
+
+def test_digits_are_a_fixed_stratified_split():
+    data = load("digits")
+    assert repr(data) == "Dataset('digits', train=1438, test=359, image_shape=(8, 8, 1), classes=10)"
+    assert data.classes == tuple("0123456789")
+    assert data.train.counts().tolist() == [142, 146, 142, 146, 145, 146, 145, 143, 139, 144]
+    assert data.test.counts().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    sha256 = hashlib.sha256(data.test.images.tobytes()).hexdigest()
+    assert sha256 == "79f879f7d5c51589b8875b8f9a3b4cce601d08519a4c9060910c1b6df2c5db27"
+
+
+def test_digits_are_normalised():
+    inputs = load("digits").train.inputs().astype(np.float64)
+    assert abs(inputs.mean()) < 1e-3 and abs(inputs.std() - 1) < 1e-3
+
+
+def test_digits_are_those_of_scikit_learn():
+    source = oracle("sklearn.datasets").load_digits()
+    data = load("digits")
+    ours = np.concatenate([data.train.images, data.test.images])[..., 0]
+    labels = np.concatenate([data.train.labels, data.test.labels])
+    ink = np.rint(ours * (16 / 255))
+    assert sorted(map(bytes_of, ink, labels)) == sorted(map(bytes_of, source.images, source.target))
+
+
+def bytes_of(image, label):
+    return image.astype(np.uint8).tobytes() + bytes([label])
+
+
+def test_digits_are_small_and_say_where_they_come_from():
+    folder = Path(glassnet.data.__file__).parent / "digits"
+    assert (folder / "digits.npz").stat().st_size < 70_000
+    for fact in ("10.24432/C50P49", "CC BY 4.0", "E. Alpaydin", "Changes made"):
+        assert fact in (folder / "SOURCE.md").read_text(encoding="utf-8")
+
+
+# The real sets
+
+
+@pytest.mark.parametrize(
+    ("name", "train_counts", "first_classes"),
+    [
+        ("mnist", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], ["5", "0", "4"]),
+        ("fashion-mnist", [6000] * 10, ["Ankle boot", "T-shirt/top", "T-shirt/top"]),
+    ],
+)
+def test_real_sets_are_whole(real_data, name, train_counts, first_classes):
+    data = load(name)
+    assert repr(data) == f"Dataset({name!r}, train=60000, test=10000, image_shape=(28, 28, 1), classes=10)"
+    assert data.train.counts().tolist() == train_counts
+    assert [data.classes[label] for label in data.train.labels[:3]] == first_classes
+    inputs = data.train.inputs().astype(np.float64)
+    assert abs(inputs.mean()) < 1e-3 and abs(inputs.std() - 1) < 1e-3
+
+
+def test_real_files_have_the_checksums_that_downloads_are_held_to(real_data):
+    for name, known in IDX_SETS.items():
+        for file, sha256 in known.sha256.items():
+            assert hashlib.sha256((real_data / name / file).read_bytes()).hexdigest() == sha256
+
+
+def test_fashion_is_short_for_fashion_mnist(real_data):
+    assert load("fashion").name == "fashion-mnist"
+
+
+# The way to the files, with sets of zeros in place of pictures
+
+
+def put(folder, file, values, *, zipped=True):
+    content = (
+        bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (file if zipped else file.removesuffix(".gz"))
+    path.write_bytes(gzip.compress(content, 1) if zipped else content)
+
+
+def put_set(folder, *, zipped=True, labels_up_to=10):
+    for prefix, count in (("train", 60_000), ("t10k", 10_000)):
+        put(folder, f"{prefix}-images-idx3-ubyte.gz", np.zeros((count, 28, 28), np.uint8), zipped=zipped)
+        labels = (np.arange(count) % labels_up_to).astype(np.uint8)
+        put(folder, f"{prefix}-labels-idx1-ubyte.gz", labels, zipped=zipped)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_in_the_named_folder_are_used_zipped_or_not(tmp_path, monkeypatch, zipped):
+    put_set(tmp_path / "data" / "mnist", zipped=zipped)
+    monkeypatch.setenv("GLASSNET_DATA", str(tmp_path / "data"))
+    data = load("mnist", cache=tmp_path / "cache")
+    assert data.test.labels[:12].tolist() == [*range(10), 0, 1]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_files_in_the_cache_are_used(tmp_path, monkeypatch):
+    put_set(tmp_path / "cache" / "mnist")
+    monkeypatch.setenv("GLASSNET_DATA", str(tmp_path / "nothing"))
+    assert len(load("mnist", cache=tmp_path / "cache").train) == 60_000
+
+
+def test_files_of_another_size_are_refused(tmp_path, monkeypatch):
+    put_set(tmp_path / "mnist")
+    put(tmp_path / "mnist", "t10k-labels-idx1-ubyte.gz", np.zeros(9_999, np.uint8))
+    monkeypatch.setenv("GLASSNET_DATA", str(tmp_path))
+    path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    assert message_of(FileFormatError, load, "mnist") == f"{path} must have sizes 10000, but has 9999."
+
+
+def test_files_with_other_labels_are_refused(tmp_path, monkeypatch):
+    put_set(tmp_path / "mnist", labels_up_to=11)
+    monkeypatch.setenv("GLASSNET_DATA", str(tmp_path))
+    assert message_of(DataError, load, "mnist") == (
+        "The mnist labels must be below 10, the number of classes, got 10 at index 10."
+    )
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("minst", "There is no data set named 'minst'. Did you mean 'mnist'?"),
+        ("fashion_mnist", "There is no data set named 'fashion_mnist'. Did you mean 'fashion-mnist'?"),
+        (
+            "imagenet",
+            "There is no data set named 'imagenet'. Known: digits, fashion, fashion-mnist, mnist.",
+        ),
+        (
+            np.zeros(3),
+            "load takes the name of a data set, got ndarray. "
+            "Images and labels that you hold go to glassnet.data.from_arrays.",
+        ),
+    ],
+)
+def test_names_that_are_none_are_refused(name, message):
+    assert message_of(DataError, load, name) == message
+
+
+def test_importing_data_brings_neither_downloads_nor_pictures():
+    code = (
+        "import sys, glassnet.data; print(sorted({'pooch', 'requests', 'PIL', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
