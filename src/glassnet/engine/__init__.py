@@ -1,0 +1,1 @@
+"""The compiled CPU engine: kernels in Python, register tiles in LLVM IR, the threads that run them."""
