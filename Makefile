@@ -7,6 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 # Oracles are PyTorch and scikit-learn: 1 GB, so only where REQUIRE_ORACLES=1 promises them.
 ORACLES := $(if $(filter 1,$(REQUIRE_ORACLES)),$(VENV)/oracles.installed)
 
+.NOTPARALLEL:
 .PHONY: train test lint bench docs clean
 
 train: $(VENV)/base.installed
