@@ -78,8 +78,9 @@ def geometry(
     result = Geometry(input_size, kernel, steps, spread, _sides(what, padding, unpadded), groups)
     if min(result.output) < 1:
         raise ShapeError(
-            f"{what} has a window of {result.extent[0]}x{result.extent[1]}, which does not fit its padded input "
-            f"of {result.padded[0]}x{result.padded[1]}. Use a smaller kernel, more padding or fewer strided layers."
+            f"{what} has a window of {result.extent[0]}x{result.extent[1]}, which does not fit its padded "
+            f"input of {result.padded[0]}x{result.padded[1]}. Use a smaller kernel, more padding or fewer "
+            "strided layers."
         )
     return result
 
@@ -90,8 +91,8 @@ def _sides(what: str, padding: Padding, unpadded: Geometry) -> tuple[int, int, i
     if padding == "same":
         before, after = zip(*map(_same, unpadded.input, unpadded.extent, unpadded.stride), strict=True)
         return (before[0], after[0], before[1], after[1])
-    values = (padding,) if isinstance(padding, int) else padding
-    if isinstance(values, str) or len(values) not in (1, 2, 4) or not all(isinstance(v, int) and v >= 0 for v in values):
+    values = (padding,) if isinstance(padding, int) else tuple(padding)
+    if len(values) not in (1, 2, 4) or not all(isinstance(v, int) and v >= 0 for v in values):
         raise ShapeError(
             f'{what} padding must be "same", "valid", an int, a pair or (top, bottom, left, right), '
             f"none negative, got {padding!r}."
@@ -109,7 +110,9 @@ def _same(size: int, extent: int, stride: int) -> Pair:
 def check_image_shape(what: str, shape: Shape) -> tuple[int, int, int]:
     """`shape` without the batch as (H, W, C), or a ShapeError that says what to do."""
     if len(shape) != 3:
-        hint = " Put it before Flatten." if len(shape) == 1 else " Grey images need a channel axis: (H, W, 1)."
+        hint = (
+            " Put it before Flatten." if len(shape) == 1 else " Grey images need a channel axis: (H, W, 1)."
+        )
         raise ShapeError(f"{what} needs an input of shape (N, H, W, C), got {batched(shape)}.{hint}")
     return shape[0], shape[1], shape[2]
 

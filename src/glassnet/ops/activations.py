@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+Value = Any  # an array or a scalar
+
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -23,69 +25,69 @@ class Activation(NamedTuple):
     saves: Literal["input", "output"]
 
 
-def relu(x):
+def relu(x: Value) -> Value:
     """max(x, 0); a NaN stays a NaN."""
     return np.maximum(x, 0)
 
 
-def relu_gradient(dy, y):
+def relu_gradient(dy: Value, y: Value) -> Value:
     """dy where y > 0, else 0."""
     return np.where(y > 0, dy, 0)
 
 
-def leaky_relu(x, slope):
+def leaky_relu(x: Value, slope: Value) -> Value:
     """x where x > 0, else slope*x."""
     return np.where(x > 0, x, slope * x)
 
 
-def leaky_relu_gradient(dy, x, slope):
+def leaky_relu_gradient(dy: Value, x: Value, slope: Value) -> Value:
     """dy where x > 0, else slope*dy."""
     return np.where(x > 0, dy, slope * dy)
 
 
-def sigmoid(x):
+def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x)), from exp(-|x|) so that nothing overflows."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def sigmoid_gradient(dy, y):
+def sigmoid_gradient(dy: Value, y: Value) -> Value:
     """dy * y * (1 - y)."""
     return dy * y * (1 - y)
 
 
-def tanh(x):
+def tanh(x: Value) -> Value:
     """Hyperbolic tangent."""
     return np.tanh(x)
 
 
-def tanh_gradient(dy, y):
+def tanh_gradient(dy: Value, y: Value) -> Value:
     """dy * (1 - y^2)."""
     return dy * (1 - y * y)
 
 
-def silu(x):
+def silu(x: Value) -> Value:
     """x * sigmoid(x) (Elfwing, Uchibe, Doya 2017)."""
     return x * sigmoid(x)
 
 
-def silu_gradient(dy, x):
+def silu_gradient(dy: Value, x: Value) -> Value:
     """dy * (s + x*s*(1 - s)), s = sigmoid(x)."""
     s = sigmoid(x)
     return dy * (s + x * s * (1 - s))
 
 
-def normal_cdf(x):
+def normal_cdf(x: Value) -> Value:
     """Phi(x) = (1 + erf(x / sqrt 2)) / 2, in the precision of x."""
     return (0.5 * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype)
 
 
-def gelu(x):
+def gelu(x: Value) -> Value:
     """x * Phi(x), Phi the normal distribution function (Hendrycks, Gimpel 2016; the exact form)."""
     return x * normal_cdf(x)
 
 
-def gelu_gradient(dy, x):
+def gelu_gradient(dy: Value, x: Value) -> Value:
     """dy * (Phi(x) + x * phi(x)), phi the normal density."""
     return dy * (normal_cdf(x) + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
 

@@ -25,7 +25,9 @@ class LayerLike(Protocol):
 
     def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]: ...
 
-    def backward(self, ops: Ops, dy: Array, saved: Any, *, input_grad: bool = True) -> tuple[Array, Grads]: ...
+    def backward(
+        self, ops: Ops, dy: Array, saved: Any, *, input_grad: bool = True
+    ) -> tuple[Array, Grads]: ...
 
 
 class Ops(ABC):
@@ -176,13 +178,26 @@ class Ops(ABC):
 
     @abstractmethod
     def batch_norm_input_grad(
-        self, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, dgamma: Array, dbeta: Array, eps: float
+        self,
+        dy: Array,
+        x: Array,
+        gamma: Array,
+        mean: Array,
+        var: Array,
+        dgamma: Array | None,
+        dbeta: Array | None,
+        eps: float,
     ) -> Array:
-        """dx = gamma / sqrt(var + eps) * (dy - dbeta / m - xhat * dgamma / m), m values a channel."""
+        """dx = gamma / sqrt(var + eps) * (dy - dbeta / m - xhat * dgamma / m), m values a channel.
+
+        Without dgamma and dbeta the statistics are constants: dx = gamma / sqrt(var + eps) * dy.
+        """
 
     @abstractmethod
-    def group_norm(self, x: Array, gamma: Array, beta: Array, groups: int, eps: float) -> tuple[Array, Array, Array]:
-        """(y, mean, rstd): each sample's channels normalised in `groups`, over H, W too; mean, rstd (N, groups)."""
+    def group_norm(
+        self, x: Array, gamma: Array, beta: Array, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """(y, mean, rstd): each sample's channels in `groups`, over H, W too; mean and rstd are (N, groups)."""
 
     @abstractmethod
     def group_norm_parameter_grads(
@@ -201,7 +216,9 @@ class Ops(ABC):
         """(y, mean, rstd): normalised over the trailing axes that gamma has; mean, rstd over the others."""
 
     @abstractmethod
-    def layer_norm_parameter_grads(self, dy: Array, x: Array, mean: Array, rstd: Array, shape: Shape) -> tuple[Array, Array]:
+    def layer_norm_parameter_grads(
+        self, dy: Array, x: Array, mean: Array, rstd: Array, shape: Shape
+    ) -> tuple[Array, Array]:
         """(dgamma, dbeta) of `shape`."""
 
     @abstractmethod

@@ -26,12 +26,19 @@ def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.
     mask, shift = np.uint64(MASK), np.uint64(32)
     for _ in range(ROUNDS):
         p0, p1 = np.uint64(MULTIPLIERS[0]) * c0, np.uint64(MULTIPLIERS[1]) * c2
-        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c3 ^ np.uint64(k1), p0 & mask
+        c0, c1, c2, c3 = (
+            (p1 >> shift) ^ c1 ^ np.uint64(k0),
+            p1 & mask,
+            (p0 >> shift) ^ c3 ^ np.uint64(k1),
+            p0 & mask,
+        )
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
     return np.stack([c0, c1, c2, c3], axis=-1)
 
 
-def random_words(seed: int, key: int, step: int, samples: NDArray[np.integer], count: int) -> NDArray[np.uint32]:
+def random_words(
+    seed: int, key: int, step: int, samples: NDArray[np.integer], count: int
+) -> NDArray[np.uint32]:
     """(len(samples), count) uniform 32-bit words."""
     blocks = -(-count // 4)
     counter = np.empty((len(samples), blocks, 4), np.uint64)

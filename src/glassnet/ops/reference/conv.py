@@ -31,7 +31,12 @@ def taps(geometry: Geometry) -> list[tuple[int, int, slice, slice]]:
     """(u, v, rows, columns) of each kernel position: the padded pixels it reads over all outputs."""
     (sh, sw), (dh, dw), (out_h, out_w) = geometry.stride, geometry.dilation, geometry.output
     return [
-        (u, v, slice(u * dh, u * dh + sh * (out_h - 1) + 1, sh), slice(v * dw, v * dw + sw * (out_w - 1) + 1, sw))
+        (
+            u,
+            v,
+            slice(u * dh, u * dh + sh * (out_h - 1) + 1, sh),
+            slice(v * dw, v * dw + sw * (out_w - 1) + 1, sw),
+        )
         for u in range(geometry.kernel[0])
         for v in range(geometry.kernel[1])
     ]

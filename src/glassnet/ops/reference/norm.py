@@ -60,13 +60,25 @@ class NormOps(Ops):
         return (dy * xhat).sum(axis=axes), dy.sum(axis=axes)
 
     def batch_norm_input_grad(
-        self, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, dgamma: Array, dbeta: Array, eps: float
+        self,
+        dy: Array,
+        x: Array,
+        gamma: Array,
+        mean: Array,
+        var: Array,
+        dgamma: Array | None,
+        dbeta: Array | None,
+        eps: float,
     ) -> Array:
-        m = x.size // x.shape[-1]
         rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+        if dgamma is None or dbeta is None:
+            return gamma * rstd * dy
+        m = x.size // x.shape[-1]
         return gamma * rstd * (dy - dbeta / m - (x - mean) * rstd * (dgamma / m))
 
-    def group_norm(self, x: Array, gamma: Array, beta: Array, groups: int, eps: float) -> tuple[Array, Array, Array]:
+    def group_norm(
+        self, x: Array, gamma: Array, beta: Array, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
         grouped = _by_group(x, groups)
         mean, rstd = _normalise(grouped, (1, 3), eps)
         y = ((grouped - mean) * rstd).reshape(x.shape) * gamma + beta

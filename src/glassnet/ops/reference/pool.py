@@ -50,4 +50,6 @@ class PoolOps(Ops):
         return x.mean(axis=(1, 2))
 
     def global_avg_pool2d_grad(self, dy: Array, size: tuple[int, int]) -> Array:
-        return np.broadcast_to((dy / (size[0] * size[1]))[:, None, None, :], (len(dy), *size, dy.shape[-1])).copy()
+        return np.broadcast_to(
+            (dy / (size[0] * size[1]))[:, None, None, :], (len(dy), *size, dy.shape[-1])
+        ).copy()

@@ -1,0 +1,116 @@
+"""glassnet: convolutional networks you can see through.
+
+What needs files, plots or a compiler is loaded when it is first used, so that `import glassnet` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import schedules
+from .errors import (
+    ConfigError,
+    DataError,
+    EngineError,
+    FileFormatError,
+    GlassnetError,
+    NotFiniteError,
+    RunFolderError,
+    ShapeError,
+    did_you_mean,
+)
+from .layers import (
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Dropout2d,
+    Flatten,
+    GlobalAvgPool2d,
+    GroupNorm,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from .losses import BinaryCrossEntropy, MeanSquaredError, ProbabilityCrossEntropy, SoftmaxCrossEntropy
+from .network import Sequential
+from .optim import SGD, Adam, AdamW, RMSProp
+
+if TYPE_CHECKING:
+    from . import data
+    from .explain import gradcheck
+    from .io import load
+    from .train import evaluate, fit
+
+__version__ = "0.1.0"
+
+_LATE = {"evaluate": "train", "fit": "train", "gradcheck": "explain", "load": "io"}
+
+__all__ = [
+    "GELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "BinaryCrossEntropy",
+    "Concat",
+    "ConfigError",
+    "Conv2d",
+    "ConvTranspose2d",
+    "DataError",
+    "Dropout",
+    "Dropout2d",
+    "EngineError",
+    "FileFormatError",
+    "Flatten",
+    "GlassnetError",
+    "GlobalAvgPool2d",
+    "GroupNorm",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "MeanSquaredError",
+    "NotFiniteError",
+    "ProbabilityCrossEntropy",
+    "RMSProp",
+    "ReLU",
+    "Residual",
+    "RunFolderError",
+    "Sequential",
+    "ShapeError",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "__version__",
+    "data",
+    "evaluate",
+    "fit",
+    "gradcheck",
+    "load",
+    "schedules",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "data":
+        return import_module(".data", __name__)
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
+    raise AttributeError(f"glassnet has no name {name!r}.{did_you_mean(name, __all__)}")

@@ -1,0 +1,170 @@
+"""Layers made of layers: one after another, around, and side by side. Nested at will."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, ShapeError
+from ..ops.base import Array, Grads, Ops
+from ..shapes import Shape, batched
+from .base import Layer
+
+Layers = Sequence[Layer] | Mapping[str, Layer]
+
+
+class Chain(Layer):
+    """Layers one after another. A list is named by kind (conv2d_1, relu_1, conv2d_2), a dict as it says."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = named(layers)
+
+    def children(self) -> dict[str, Layer]:
+        return self.layers
+
+    def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
+        for name, layer in self.layers.items():
+            input_shape = layer.build_named(dotted(self, name), input_shape, generator)
+        return input_shape
+
+    def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]:
+        saved = []
+        for layer in self.layers.values():
+            x, kept = ops.call(layer, x, train)
+            saved.append(kept)
+        return x, saved
+
+    def backward(self, ops: Ops, dy: Array, saved: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
+        grads: Grads = {}
+        items = list(self.layers.items())
+        first = 0 if input_grad else first_learning(self)
+        for i in reversed(range(first, len(items))):
+            name, layer = items[i]
+            dy, own = ops.call_backward(layer, dy, saved[i], input_grad=input_grad or i > first)
+            grads |= prefixed(name, own)
+        return (dy if input_grad else None), grads
+
+
+class Residual(Layer):
+    """y = main(x) + shortcut(x); without a shortcut, y = main(x) + x (He et al. 2015)."""
+
+    def __init__(self, main: Layers | Layer, shortcut: Layers | Layer | None = None) -> None:
+        self.main = as_layer(main)
+        self.shortcut = None if shortcut is None else as_layer(shortcut)
+
+    def children(self) -> dict[str, Layer]:
+        return {"main": self.main} | ({} if self.shortcut is None else {"shortcut": self.shortcut})
+
+    def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
+        main = self.main.build_named(dotted(self, "main"), input_shape, generator)
+        beside = input_shape
+        if self.shortcut is not None:
+            beside = self.shortcut.build_named(dotted(self, "shortcut"), input_shape, generator)
+        if main != beside:
+            raise ShapeError(
+                f"{self.name} adds {batched(main)} from main to {batched(beside)} from its shortcut; they "
+                "must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."
+            )
+        return main
+
+    def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]:
+        y, saved = ops.call(self.main, x, train)
+        beside, beside_saved = (x, None) if self.shortcut is None else ops.call(self.shortcut, x, train)
+        return ops.add(y, beside), (saved, beside_saved)
+
+    def backward(self, ops: Ops, dy: Array, saved: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
+        dx, grads = ops.call_backward(self.main, dy, saved[0], input_grad=input_grad)
+        grads = prefixed("main", grads)
+        beside = dy
+        if self.shortcut is not None:
+            beside, own = ops.call_backward(self.shortcut, dy, saved[1], input_grad=input_grad)
+            grads |= prefixed("shortcut", own)
+        return (ops.add(dx, beside) if input_grad else None), grads
+
+
+class Concat(Layer):
+    """Branches side by side on the same input, joined along the channels (Szegedy et al. 2014)."""
+
+    def __init__(self, branches: Sequence[Layers | Layer]) -> None:
+        self.branches = {f"branch_{i}": as_layer(branch) for i, branch in enumerate(branches, 1)}
+
+    def children(self) -> dict[str, Layer]:
+        return self.branches
+
+    def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
+        outputs = [
+            branch.build_named(dotted(self, name), input_shape, generator)
+            for name, branch in self.branches.items()
+        ]
+        if len({shape[:-1] for shape in outputs}) != 1:
+            raise ShapeError(
+                f"{self.name} joins branches along the channels; all else must be equal, "
+                f"got {', '.join(map(batched, outputs))}."
+            )
+        self.sizes = [shape[-1] for shape in outputs]
+        return (*outputs[0][:-1], sum(self.sizes))
+
+    def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]:
+        outputs, saved = zip(*(ops.call(branch, x, train) for branch in self.branches.values()), strict=True)
+        return ops.concat(outputs), saved
+
+    def backward(self, ops: Ops, dy: Array, saved: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
+        grads: Grads = {}
+        total = None
+        parts = ops.split(dy, self.sizes)
+        for (name, branch), part, kept in zip(self.branches.items(), parts, saved, strict=True):
+            dx, own = ops.call_backward(branch, part, kept, input_grad=input_grad)
+            grads |= prefixed(name, own)
+            total = dx if total is None or not input_grad else ops.add(total, dx)
+        return total, grads
+
+
+def named(layers: Layers) -> dict[str, Layer]:
+    """Names for a list of layers: the kind in lower case and its running number."""
+    if isinstance(layers, Mapping):
+        result = dict(layers)
+    else:
+        counts: Counter[str] = Counter()
+        result = {}
+        for layer in layers:
+            kind = type(layer).__name__.lower()
+            counts[kind] += 1
+            result[f"{kind}_{counts[kind]}"] = layer
+    if not result:
+        raise ConfigError("A chain of layers needs at least one layer, got none.")
+    for name, layer in result.items():
+        if not isinstance(layer, Layer):
+            raise ConfigError(f"{name} must be a layer such as Conv2d(8, 3), got {layer!r}.")
+        if "." in name:
+            raise ConfigError(f"A layer's name must not hold a dot, got {name!r}: dots join nested names.")
+    if len({id(layer) for layer in result.values()}) != len(result):
+        raise ConfigError("A layer stands twice in one chain. Each place needs a layer of its own.")
+    return result
+
+
+def as_layer(layers: Layers | Layer) -> Layer:
+    """A layer as it is; a list or dict of layers as a Chain."""
+    return layers if isinstance(layers, Layer) else Chain(layers)
+
+
+def dotted(parent: Layer, name: str) -> str:
+    """The full name of a child."""
+    return f"{parent.name}.{name}" if parent.name else name
+
+
+def prefixed(name: str, grads: Grads) -> Grads:
+    """Gradients under the name that the parent knows them by."""
+    return {f"{name}.{key}": grad for key, grad in grads.items()}
+
+
+def first_learning(chain: Chain) -> int:
+    """Where backward may stop: the first layer that has something to learn."""
+    for i, layer in enumerate(chain.layers.values()):
+        if any(
+            p.kind == "parameter" and part.trainable for part in layer.walk() for p in part.tensors.values()
+        ):
+            return i
+    return len(chain.layers)

@@ -1,0 +1,162 @@
+"""A chain of layers that knows its input shape: it owns its parameters, predicts and traces."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .errors import ConfigError, DataError, ShapeError
+from .layers.base import Layer
+from .layers.combine import Chain, Layers
+from .losses import Loss, SoftmaxCrossEntropy
+from .ops.base import Array, Grads, Ops
+from .ops.reference import ReferenceOps
+from .preprocessing import Preprocessing
+from .shapes import Shape, batched
+from .store import Store
+from .summary import Summary, summarise
+from .trace import Trace, TracingOps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 256  # images a prediction takes at once
+
+
+class Sequential(Chain):
+    """Layers one after another. With an `input_shape` (H, W, C) it is a network, built from `seed`.
+
+    classes: the class names; preprocessing: how raw images become input. Both are set by `fit` and saved with
+    the model. `loss` says how scores are read as predictions.
+    """
+
+    def __init__(self, layers: Layers, *, input_shape: Shape | None = None, seed: int = 0) -> None:
+        super().__init__(layers)
+        self.seed = seed
+        self.classes: tuple[str, ...] | None = None
+        self.preprocessing: Preprocessing | None = None
+        self.loss: Loss = SoftmaxCrossEntropy()
+        self.backend = "auto"
+        if input_shape is not None:
+            self.build_named("", tuple(input_shape), np.random.default_rng(seed))
+            self.store = Store(self.walk())
+
+    def __getitem__(self, name: str) -> Layer:
+        """The layer of that dotted name: net["residual_1.main.conv2d_2"]."""
+        layer: Layer = self
+        for part in name.split("."):
+            children = layer.children()
+            if part not in children:
+                raise ConfigError(
+                    f"There is no layer {name!r}. {layer.name or 'The network'} has {', '.join(children)}."
+                )
+            layer = children[part]
+        return layer
+
+    def summary(self) -> Summary:
+        """Output shape, parameters, multiply-adds, activation bytes and receptive field of each layer."""
+        return summarise(self.built())
+
+    def built(self) -> Self:
+        """Itself, or an error where it has no input shape yet."""
+        if self.input_shape is None:
+            raise ConfigError(
+                "This Sequential has no input_shape yet. Write Sequential([...], input_shape=(H, W, C))."
+            )
+        return self
+
+    def as_dtype(self, dtype: type) -> Self:
+        """A copy with parameters of its own in that precision (float64 for gradient checks)."""
+        twin = copy.deepcopy(self.built())
+        twin.store = Store(twin.walk(), dtype)
+        return twin
+
+    # Passes --------------------------------------------------------------------------------------------
+
+    def loss_and_gradients(
+        self, ops: Ops, x: Array, target: Array, share: Array, loss: Loss | None = None
+    ) -> tuple[Array, Array, Grads]:
+        """(losses (N,), scores (N, K), gradient of the summed losses by parameter name), in training mode."""
+        loss = loss or self.loss
+        scores, saved = ops.call(self, x, True)
+        losses = loss.forward(ops, scores, target, share)
+        _, grads = ops.call_backward(self, loss.backward(ops, scores, target, share), saved, input_grad=False)
+        return losses, scores, grads
+
+    def inputs(self, images: Any) -> np.ndarray:
+        """Raw images as network input (N, H, W, C) float32, checked against the input shape."""
+        x = np.asarray(images) if self.preprocessing is None else self.preprocessing.apply(images)
+        if self.preprocessing is None and x.dtype != np.float32:
+            raise DataError(
+                f"Without a preprocessing the input must be float32, got {x.dtype}. "
+                "Train the network with `fit`, or set net.preprocessing."
+            )
+        if x.shape[1:] == self.built().input_shape:
+            return x
+        hint = ""
+        if x.ndim == 4 and (*x.shape[2:], x.shape[1]) == self.input_shape:
+            hint = " Images are channels-last here: x.transpose(0, 2, 3, 1)."
+        elif x.shape == self.input_shape:
+            hint = " One image is a batch of one: x[None]."
+        raise ShapeError(f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}")
+
+    def scores(self, images: Any, *, batch_size: int = BATCH) -> np.ndarray:
+        """(N, K): the last layer's output in evaluation mode."""
+        x = self.inputs(images)
+        if not len(x):
+            raise DataError("Prediction needs at least one image, got none.")
+        run = self.predictor()
+        return np.concatenate([run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+
+    def predictor(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Inputs (N, H, W, C) -> scores (N, K), on this network's backend."""
+        return lambda x: ReferenceOps().call(self, x, False)[0]
+
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """(N, K): probabilities of the classes, as the loss reads the scores."""
+        return probabilities(self.scores(images), self.loss.output)
+
+    def predict(self, images: Any) -> np.ndarray:
+        """(N,): class names, or class numbers where the network has no names."""
+        best = self.scores(images).argmax(axis=-1)
+        return best if self.classes is None else np.array(self.classes)[best]
+
+    def labels(self, y: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Class names as class numbers; numbers and soft labels as they are."""
+        array = np.asarray(y)
+        if array.dtype.kind not in "US":
+            return array
+        names = {name: number for number, name in enumerate(self.classes or ())}
+        if unknown := sorted(set(array.tolist()) - names.keys()):
+            raise DataError(
+                f"Unknown class {', '.join(unknown)}. This network knows {', '.join(names) or 'no names'}."
+            )
+        return np.array([names[name] for name in array.tolist()])
+
+    def trace(self, images: Any, y: Sequence[Any] | np.ndarray, *, seed: int = 0, step: int = 0) -> Trace:
+        """Every activation and gradient of one training pass: trace["conv2d_1"].output, .grads["weight"]."""
+        x = self.inputs(images)
+        ops = TracingOps(seed=seed, step=step)
+        target, share = self.loss.targets(self.labels(y), (self.output_shape or (0,))[-1])
+        losses, scores, grads = self.loss_and_gradients(ops, x, target.astype(x.dtype), share.astype(x.dtype))
+        return ops.finish(losses, scores, grads)
+
+    # Files ---------------------------------------------------------------------------------------------
+
+    def save(self, path: Any) -> None:
+        """Write the whole model (layers, weights, classes, preprocessing) to a file for `glassnet.load`."""
+        from .io.model import save_model
+
+        save_model(self, path)
+
+
+def probabilities(scores: np.ndarray, output: str) -> np.ndarray:
+    """Scores read as a loss reads them: "softmax", "sigmoid", or as they are."""
+    if output == "softmax":
+        return ReferenceOps().softmax(scores)
+    if output == "sigmoid":
+        return 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
+    return scores

@@ -1,0 +1,203 @@
+"""Optimisers. Each writes only its own rule, element by element; a backend applies it to every parameter.
+
+A rule is a pure function of numbers or arrays: rule(w, g, *state, *scalars) -> (w, *state). The scalars of a
+step (learning rate, bias corrections) are computed here in float64 and handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .errors import ConfigError, did_you_mean
+from .ops.base import Ops
+from .store import Slot, Store
+
+Value = Any  # an array or a scalar
+
+
+def sgd(w: Value, g: Value, lr: Value, l2: Value, shrink: Value) -> tuple[Value, ...]:
+    """w - lr * (g + l2 * w), after w *= shrink."""
+    return (shrink * w - lr * (g + l2 * w),)
+
+
+def momentum_sgd(
+    w: Value, g: Value, v: Value, lr: Value, l2: Value, shrink: Value, momentum: Value
+) -> tuple[Value, ...]:
+    """v = momentum * v + g; w - lr * v."""
+    v = momentum * v + (g + l2 * w)
+    return shrink * w - lr * v, v
+
+
+def nesterov_sgd(
+    w: Value, g: Value, v: Value, lr: Value, l2: Value, shrink: Value, momentum: Value
+) -> tuple[Value, ...]:
+    """v = momentum * v + g; w - lr * (g + momentum * v)."""
+    g = g + l2 * w
+    v = momentum * v + g
+    return shrink * w - lr * (g + momentum * v), v
+
+
+def rmsprop(
+    w: Value, g: Value, s: Value, lr: Value, l2: Value, shrink: Value, alpha: Value, eps: Value
+) -> tuple[Value, ...]:
+    """s = alpha * s + (1 - alpha) * g^2; w - lr * g / (sqrt(s) + eps)."""
+    g = g + l2 * w
+    s = alpha * s + (1 - alpha) * g * g
+    return shrink * w - lr * g / (np.sqrt(s) + eps), s
+
+
+def adam(
+    w: Value,
+    g: Value,
+    m: Value,
+    s: Value,
+    lr: Value,
+    l2: Value,
+    shrink: Value,
+    beta1: Value,
+    beta2: Value,
+    eps: Value,
+    root_correction: Value,
+) -> tuple[Value, ...]:
+    """m, s = moving means of g, g^2; w - lr * m / (sqrt(s) / root_correction + eps), lr corrected before."""
+    g = g + l2 * w
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * g * g
+    return shrink * w - lr * m / (np.sqrt(s) / root_correction + eps), m, s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """lr: learning rate. weight_decay: L2, added to the gradient, or where `decoupled`, w *= 1 - lr * decay
+    (Loshchilov, Hutter 2017); biases and normalisation scales decay only with `decay_all`.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    decay_all: bool = False
+
+    state: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or not math.isfinite(self.lr):
+            raise ConfigError(f"{type(self).__name__} lr must be a finite number above 0, got {self.lr}.")
+        if self.weight_decay < 0:
+            raise ConfigError(
+                f"{type(self).__name__} weight_decay must be at least 0, got {self.weight_decay}."
+            )
+
+    def rule(self) -> Callable[..., tuple[Any, ...]]:
+        """The rule with these settings."""
+        raise NotImplementedError(f"{type(self).__name__} needs a rule().")
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of state that the rule reads and returns, in order."""
+        return self.state
+
+    def own_scalars(self, step: int) -> tuple[float, ...]:
+        """What the rule takes after (lr, l2, shrink); `step` counts from 1."""
+        return ()
+
+    def scalars(self, slot: Slot, lr: float, step: int) -> tuple[float, ...]:
+        """All scalars of the rule for one parameter at one step."""
+        rate = lr * slot.layer.lr_factor
+        decay = self.weight_decay if slot.tensor.decays or self.decay_all else 0.0
+        l2, shrink = (0.0, 1 - rate * decay) if self.decoupled else (decay, 1.0)
+        return (self.corrected(rate, step), l2, shrink, *self.own_scalars(step))
+
+    def corrected(self, lr: float, step: int) -> float:
+        """The rate that the rule is given."""
+        return lr
+
+    def update(self, ops: Ops, store: Store, scalars: dict[str, Any]) -> None:
+        """Record or run the rule on every parameter that learns; `scalars` are by parameter name."""
+        for kind in self.kinds():
+            store.add_optimizer_state(kind)
+        for name, slot in store.learning():
+            state = [slot.view(store.optimizer[kind]) for kind in self.kinds()]
+            ops.update(self.rule(), store.value(name), store.grad(name), state, scalars[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and Nesterov's variant as PyTorch writes them."""
+
+    lr: float = 0.05
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ConfigError("SGD(nesterov=True) needs a momentum above 0, for example momentum=0.9.")
+
+    def rule(self) -> Callable[..., tuple[Any, ...]]:
+        return (nesterov_sgd if self.nesterov else momentum_sgd) if self.momentum else sgd
+
+    def kinds(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def own_scalars(self, step: int) -> tuple[float, ...]:
+        return (self.momentum,) if self.momentum else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSProp(Optimizer):
+    """Tieleman, Hinton 2012: the step of each weight divided by the root of its mean squared gradient."""
+
+    lr: float = 0.001
+    alpha: float = 0.99
+    eps: float = 1e-8
+
+    state = ("square",)
+
+    def rule(self) -> Callable[..., tuple[Any, ...]]:
+        return rmsprop
+
+    def own_scalars(self, step: int) -> tuple[float, ...]:
+        return (self.alpha, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Kingma, Ba 2014: moving means of the gradient and its square, corrected for their start at zero."""
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    state = ("mean", "square")
+
+    def rule(self) -> Callable[..., tuple[Any, ...]]:
+        return adam
+
+    def own_scalars(self, step: int) -> tuple[float, ...]:
+        return (self.beta1, self.beta2, self.eps, math.sqrt(1 - self.beta2**step))
+
+    def corrected(self, lr: float, step: int) -> float:
+        return lr / (1 - self.beta1**step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2017)."""
+
+    weight_decay: float = 0.01
+    decoupled: bool = True
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSProp}
+
+
+def optimizer_named(name: str, **settings: Any) -> Optimizer:
+    """The optimiser of that name in a config."""
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"Unknown optimizer {name!r}.{did_you_mean(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name](**settings)

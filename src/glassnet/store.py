@@ -1,0 +1,134 @@
+"""The one place where a network's numbers live: parameters, gradients, running state, optimiser state.
+
+Each kind is one 64-byte aligned block, laid out alike; a layer's attributes are views of it. Whoever holds
+an address (a compiled plan) or a view (a layer) therefore always sees the current numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .errors import FileFormatError
+from .shapes import Shape
+
+ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
+
+
+def aligned(count: int, dtype: np.dtype | type) -> np.ndarray:
+    """(count,) zeros whose first byte is 64-byte aligned."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(count * size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * size].view(dtype)
+
+
+@dataclass
+class Parameter:
+    """A tensor that a layer owns. `kind` is "parameter" (learned) or "state" (running statistics).
+
+    `decays` says whether weight decay applies; biases and normalisation scales do not decay unless asked.
+    """
+
+    value: np.ndarray
+    kind: str = "parameter"
+    decays: bool = True
+
+
+class Owner(Protocol):
+    """What the store reads of a layer."""
+
+    name: str
+    trainable: bool
+    lr_factor: float
+
+    @property
+    def tensors(self) -> dict[str, Parameter]: ...
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor lies in its block, and the layer it belongs to."""
+
+    layer: Owner
+    tensor: Parameter
+    offset: int
+    shape: Shape
+
+    def view(self, block: np.ndarray) -> np.ndarray:
+        """This tensor's part of a block."""
+        return block[self.offset : self.offset + self.tensor.value.size].reshape(self.shape)
+
+
+class Store:
+    """All tensors of `layers`, by dotted name ("conv2d_1.weight").
+
+    values: learned parameters; grads: their gradients; state: running statistics. `optimizer[kind]` has the
+    layout of `values`, one block for each kind of optimiser state.
+    """
+
+    def __init__(self, layers: Iterable[Owner], dtype: np.dtype | type = np.float32) -> None:
+        self.parameters: dict[str, Slot] = {}
+        self.running: dict[str, Slot] = {}
+        self.optimizer: dict[str, np.ndarray] = {}
+        ends = {"parameter": 0, "state": 0}
+        step = ALIGNMENT // np.dtype(dtype).itemsize
+        for layer in layers:
+            for name, tensor in layer.tensors.items():
+                slots = self.parameters if tensor.kind == "parameter" else self.running
+                slots[f"{layer.name}.{name}" if layer.name else name] = Slot(
+                    layer, tensor, ends[tensor.kind], tensor.value.shape
+                )
+                ends[tensor.kind] += -(-tensor.value.size // step) * step
+        self.values = aligned(ends["parameter"], dtype)
+        self.grads = aligned(ends["parameter"], dtype)
+        self.state = aligned(ends["state"], dtype)
+        for slots, block in ((self.parameters, self.values), (self.running, self.state)):
+            for slot in slots.values():
+                slot.view(block)[...] = slot.tensor.value
+                slot.tensor.value = slot.view(block)
+
+    def value(self, name: str) -> np.ndarray:
+        """The parameter of that dotted name."""
+        return self.parameters[name].view(self.values)
+
+    def grad(self, name: str) -> np.ndarray:
+        """The gradient of that parameter, as the last step left it."""
+        return self.parameters[name].view(self.grads)
+
+    def learning(self) -> Iterator[tuple[str, Slot]]:
+        """The parameters that are not frozen."""
+        return ((name, slot) for name, slot in self.parameters.items() if slot.layer.trainable)
+
+    def add_optimizer_state(self, kind: str) -> None:
+        """A block of zeros for an optimiser ("momentum"), unless it is there already."""
+        if kind not in self.optimizer:
+            self.optimizer[kind] = aligned(len(self.values), self.values.dtype)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Parameters and running state by name: what a model file holds. Views, not copies."""
+        return {name: slot.view(self.values) for name, slot in self.parameters.items()} | {
+            name: slot.view(self.state) for name, slot in self.running.items()
+        }
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """A copy of `tensors()`."""
+        return {name: array.copy() for name, array in self.tensors().items()}
+
+    def restore(self, tensors: dict[str, np.ndarray], source: str = "The snapshot") -> None:
+        """Copy tensors in; all names and shapes must be there, and no others. Nothing is copied otherwise."""
+        mine = self.tensors()
+        if missing := sorted(mine.keys() - tensors.keys()):
+            raise FileFormatError(f"{source} lacks {', '.join(missing)}, which this network needs.")
+        if extra := sorted(tensors.keys() - mine.keys()):
+            raise FileFormatError(f"{source} holds {', '.join(extra)}, which this network does not have.")
+        for name, array in mine.items():
+            if tensors[name].shape != array.shape:
+                raise FileFormatError(
+                    f"{source} has {name} of shape {tensors[name].shape}, needed {array.shape}."
+                )
+        for name, array in mine.items():
+            array[...] = tensors[name]
