@@ -14,7 +14,7 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 @dataclass(frozen=True)
 class Cpu:
-    """A processor, in the words of LLVM; `lanes` float32 fit in each of its `registers` vector registers.
+    """A processor, in the words of LLVM, with `registers` usable vector registers of `lanes` float32.
 
     `split`: the widest vectors are executed in two halves (Zen 4), so that vectors of half the width
     compute as much per cycle. `l1` and `l2` are the sizes of a core's data caches in bytes.
@@ -50,12 +50,14 @@ def host() -> Cpu:
     elif features.get("avx2") and features.get("fma"):
         lanes, registers = 8, 16
     else:
-        lanes, registers = 4, 16 if triple.startswith("x86") else 32
+        lanes, registers = 4, 16 if triple.startswith("x86") else _NEON_REGISTERS
     caches = {1: 32 << 10, 2: 512 << 10} | _data_caches()
     return Cpu(name, features.flatten(), triple, lanes, registers, name == "znver4", caches[1], caches[2])
 
 
-AARCH64 = Cpu("neoverse-n1", "+neon", "aarch64-unknown-linux-gnu", lanes=4, registers=32)
+# Of 32: without operands in memory, generated code needs three for numbers on their way.
+_NEON_REGISTERS = 29
+AARCH64 = Cpu("neoverse-n1", "+neon", "aarch64-unknown-linux-gnu", lanes=4, registers=_NEON_REGISTERS)
 
 
 def _data_caches() -> dict[int, int]:

@@ -1,0 +1,164 @@
+"""LLVM IR of a register tile: three nested loops that keep every sum in a vector register."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+if TYPE_CHECKING:
+    from glassnet.engine.tile import TileSpec
+
+F32, I1, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
+FLOATS = F32.as_pointer()
+
+# The arguments of every tile, in order.
+POINTERS = ("a", "b", "c", "bias")
+NUMBERS = ("R", "S", "K", "a_row", "a_outer", "a_r", "a_s", "a_k", "b_r", "b_s", "b_k", "c_row", "c_outer")
+SIGNATURE = ir.FunctionType(ir.VoidType(), [FLOATS] * len(POINTERS) + [I64] * len(NUMBERS))
+
+# x86 adds 1, 2, 4 or 8 times a register to an address for nothing: with the odd multiples of the row stride
+# in registers, rows 0 to 8 are reached from one pointer.
+_ROWS_A_POINTER = 9
+
+
+def tile_module(spec: TileSpec, symbol: str) -> ir.Module:
+    """A module that defines the tile of `spec` as the function `symbol`."""
+    module = ir.Module(symbol)
+    _Builder(spec, ir.Function(module, SIGNATURE, symbol)).build()
+    return module
+
+
+class _Builder:
+    """Emits one tile: three nested loops that carry the pointers into A and B and all sums in registers."""
+
+    def __init__(self, spec: TileSpec, function: ir.Function) -> None:
+        self.spec = spec
+        self.vector = ir.VectorType(F32, spec.lanes)
+        self.builder = ir.IRBuilder(function.append_basic_block())
+        self.at = dict(zip(POINTERS + NUMBERS, function.args, strict=True))
+        self.fma = self._declare(f"llvm.fmuladd.v{spec.lanes}f32", self.vector, [self.vector] * 3)
+        # Row i is `multiple` row strides after one of the pointers that the loops carry.
+        inner = spec.inner or spec.rows
+        self.places = [divmod(i, inner) for i in range(spec.rows)]
+        self.multiples = [i % _ROWS_A_POINTER for _, i in self.places]
+
+    def build(self) -> None:
+        builder, spec = self.builder, self.spec
+        outputs = [self._row("c", *place) for place in self.places]
+        sums = [self._start(row, v) for row in outputs for v in range(spec.vectors)]
+        heads = [
+            self._row("a", *place) for place, m in zip(self.places, self.multiples, strict=True) if m == 0
+        ]
+        self.odd = {n: builder.mul(self.at["a_row"], I64(n)) for n in (1, 3, 5, 7)}
+        for i, value in enumerate(self._loop("rsk", heads, self.at["b"], sums)):
+            if spec.relu:
+                zero = ir.Constant(self.vector, [0.0] * spec.lanes)
+                value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+            row, v = divmod(i, spec.vectors)
+            self._store(value, outputs[row], v)
+        builder.ret_void()
+
+    def _loop(self, levels: str, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """The loop over levels[0] around those over the rest; returns the sums after it. It runs at least once."""
+        if not levels:
+            return self._step(heads, b, sums)
+        builder, level = self.builder, levels[0]
+        before, body, after = builder.block, builder.append_basic_block(level), builder.append_basic_block()
+        builder.branch(body)
+        builder.position_at_end(body)
+        entering = [self.at[level.upper()], b, *heads, *sums]
+        phis = [builder.phi(value.type) for value in entering]
+        left, b_here, heads_here = phis[0], phis[1], phis[2 : 2 + len(heads)]
+        summed = self._loop(levels[1:], heads_here, b_here, phis[2 + len(heads) :])
+        fewer = builder.sub(left, I64(1))
+        moved = [self._opaque(builder.gep(head, [self.at[f"a_{level}"]])) for head in heads_here]
+        leaving = [fewer, builder.gep(b_here, [self.at[f"b_{level}"]]), *moved, *summed]
+        for phi, first, following in zip(phis, entering, leaving, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed(">", fewer, I64(0)), body, after)
+        builder.position_at_end(after)
+        return summed
+
+    def _step(self, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """One k: every row's number of A times the vectors of B, added to the sums."""
+        builder, vectors = self.builder, self.spec.vectors
+        weights = [self._load(b, v) for v in range(vectors)]
+        result, remaining = [], iter(heads)
+        for i, multiple in enumerate(self.multiples):
+            if multiple == 0:
+                head = address = next(remaining)
+            else:
+                odd = next(n for n in (7, 5, 3, 1) if multiple % n == 0)
+                address = builder.gep(head, [builder.mul(self.odd[odd], I64(multiple // odd))])
+            value = self._broadcast(builder.load(address, align=4))
+            result += [
+                builder.call(self.fma, [value, weights[v], sums[i * vectors + v]]) for v in range(vectors)
+            ]
+        return result
+
+    def _row(self, operand: str, outer: int, row: int) -> ir.Value:
+        """Where a row of A or C starts."""
+        pointer = self.at[operand]
+        for name, n in ((f"{operand}_outer", outer), (f"{operand}_row", row)):
+            if n:
+                pointer = self.builder.gep(pointer, [self.builder.mul(self.at[name], I64(n))])
+        return pointer
+
+    def _opaque(self, pointer: ir.Value) -> ir.Value:
+        """The same pointer, of which LLVM knows nothing.
+
+        Otherwise it reaches each row from the one before, and that chain of additions halves the speed of
+        narrow tiles.
+        """
+        kind = ir.FunctionType(pointer.type, [pointer.type])
+        return self.builder.asm(kind, "", "=r,0", [pointer], side_effect=False)
+
+    def _start(self, row: ir.Value, v: int) -> ir.Value:
+        if self.spec.start == "zero":
+            return ir.Constant(self.vector, [0.0] * self.spec.lanes)
+        return self._load(self.at["bias"] if self.spec.start == "bias" else row, v)
+
+    def _vector(self, start: ir.Value, v: int) -> ir.Value:
+        """Pointer to the v-th vector from `start`."""
+        return self.builder.bitcast(
+            self.builder.gep(start, [I64(v * self.spec.lanes)]), self.vector.as_pointer()
+        )
+
+    def _mask(self, v: int) -> ir.Constant | None:
+        """Which lanes of vector v exist; None for all."""
+        spec = self.spec
+        active = spec.last_lanes if v == spec.vectors - 1 else spec.lanes
+        if active == spec.lanes:
+            return None
+        return ir.Constant(ir.VectorType(I1, spec.lanes), [i < active for i in range(spec.lanes)])
+
+    def _load(self, start: ir.Value, v: int) -> ir.Value:
+        pointer = self._vector(start, v)
+        if (mask := self._mask(v)) is None:
+            return self.builder.load(pointer, align=4)
+        kinds = [pointer.type, I32, mask.type, self.vector]
+        load = self._declare(f"llvm.masked.load.v{self.spec.lanes}f32.p0", self.vector, kinds)
+        zero = ir.Constant(self.vector, [0.0] * self.spec.lanes)
+        return self.builder.call(load, [pointer, I32(4), mask, zero])
+
+    def _store(self, value: ir.Value, start: ir.Value, v: int) -> None:
+        pointer = self._vector(start, v)
+        if (mask := self._mask(v)) is None:
+            self.builder.store(value, pointer, align=4)
+            return
+        kinds = [self.vector, pointer.type, I32, mask.type]
+        store = self._declare(f"llvm.masked.store.v{self.spec.lanes}f32.p0", ir.VoidType(), kinds)
+        self.builder.call(store, [value, pointer, I32(4), mask])
+
+    def _broadcast(self, value: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, self.spec.lanes), [0] * self.spec.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def _declare(self, name: str, returned: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        """An LLVM intrinsic by name: llvmlite's declare_intrinsic does not know vector types."""
+        module = self.builder.module
+        return module.globals.get(name) or ir.Function(module, ir.FunctionType(returned, arguments), name)
