@@ -1,0 +1,132 @@
+"""Model files: layers, weights, running state, classes, preprocessing and loss, all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+
+from glassnet import __version__
+from glassnet.errors import ConfigError, FileFormatError
+from glassnet.io.files import write_atomically
+from glassnet.io.spec import Maker, plain
+from glassnet.io.tensors import Document, pack, read
+from glassnet.layers import Dropout, Layer
+from glassnet.losses import LOSSES, Loss, loss_named
+from glassnet.network import Sequential
+from glassnet.preprocessing import Preprocessing
+
+FORMAT: Final = 1
+FIELDS: Final = (
+    *("format", "glassnet", "layers", "input_shape", "seed", "classes", "preprocessing", "loss"),
+    *("learning", "dropout_keys"),
+)
+
+Path = str | os.PathLike[str]
+
+
+def save_model(net: Sequential, path: Path) -> None:
+    """Write the network to one file, atomically. Raises ConfigError for what a file cannot hold."""
+    if type(net.built()) is not Sequential:
+        raise ConfigError(
+            f"A model file holds a Sequential, got a {type(net).__name__}. "
+            "Write Sequential([...]) of its layers."
+        )
+    if net.store.values.dtype != np.float32:
+        raise ConfigError(
+            f"A model file holds float32, this network is {net.store.values.dtype}. "
+            "Save the network that it was copied from."
+        )
+    write_atomically(path, pack(net.store.tensors(), document(net)))
+
+
+def load_model(path: Path, *, layers: Iterable[type[Layer]] = ()) -> Sequential:
+    """The network in a model file, with the same bits as when it was saved.
+
+    layers: classes of your own that the model uses; nothing that a file names is imported.
+    Raises FileFormatError for a file that is truncated, altered, incomplete or of another kind.
+    """
+    tensors, stored = read(path)
+    check_fields(path, stored)
+    maker = Maker(str(path), layers)
+    try:
+        net = Sequential(
+            maker.make(stored["layers"]), input_shape=tuple(stored["input_shape"]), seed=stored["seed"]
+        )
+        describe_use(net, stored)
+    except FileFormatError:
+        raise
+    except (AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"{path} describes no network that can be built: {type(error).__name__}: {error}"
+        ) from error
+    net.store.restore(tensors, str(path))
+    return net
+
+
+def restore(net: Sequential, path: Path) -> None:
+    """Copy weights and running state from a model file into a network of the same layers.
+
+    Raises FileFormatError, naming the tensors, where the file is for another network.
+    """
+    net.built().store.restore(read(path)[0], str(path))
+
+
+def document(net: Sequential) -> Document:
+    """All that a network means beside its tensors, as plain JSON values."""
+    layers = [layer for layer in net.walk() if layer is not net]
+    return {
+        "format": FORMAT,
+        "glassnet": __version__,
+        "layers": plain(net.settings["layers"], "Sequential layers"),
+        "input_shape": list(net.input_shape or ()),
+        "seed": net.seed,
+        "classes": None if net.classes is None else list(net.classes),
+        "preprocessing": None if net.preprocessing is None else net.preprocessing.to_dict(),
+        "loss": describe_loss(net.loss),
+        "learning": {
+            layer.name: [layer.trainable, layer.lr_factor]
+            for layer in layers
+            if (layer.trainable, layer.lr_factor) != (True, 1.0)
+        },
+        "dropout_keys": {layer.name: layer.key for layer in layers if isinstance(layer, Dropout)},
+    }
+
+
+def describe_use(net: Sequential, stored: Document) -> None:
+    """Give a network what its document says beside its layers."""
+    net.classes = None if stored["classes"] is None else tuple(map(str, stored["classes"]))
+    settings = stored["preprocessing"]
+    net.preprocessing = None if settings is None else Preprocessing.from_dict(settings)
+    loss = stored["loss"]
+    weights = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in loss["settings"].items()
+    }
+    net.loss = loss_named(loss["name"], **weights)
+    for name, (trainable, factor) in stored["learning"].items():
+        net[name].trainable, net[name].lr_factor = trainable, factor
+    for name, key in stored["dropout_keys"].items():
+        net[name].key = key
+
+
+def describe_loss(loss: Loss) -> dict[str, Any]:
+    """A loss by its name in a config."""
+    name = next((name for name, kind in LOSSES.items() if kind is type(loss)), None)
+    if name is None:
+        raise ConfigError(f"A model file holds the loss {', '.join(LOSSES)}, got {type(loss).__name__}.")
+    settings = {key: np.asarray(value).tolist() for key, value in dataclasses.asdict(loss).items()}
+    return {"name": name, "settings": {key: plain(value, f"{name} {key}") for key, value in settings.items()}}
+
+
+def check_fields(path: Path, stored: Document) -> None:
+    """The format must be ours and every field there."""
+    if stored.get("format") != FORMAT:
+        raise FileFormatError(
+            f"{path} has format {stored.get('format')!r}, written by glassnet {stored.get('glassnet')}; this "
+            f"glassnet reads format {FORMAT}. A newer one reads newer files: pip install --upgrade glassnet."
+        )
+    if missing := [field for field in FIELDS if field not in stored]:
+        raise FileFormatError(f"{path} is incomplete: it lacks {', '.join(missing)}.")

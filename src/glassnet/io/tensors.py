@@ -1,0 +1,131 @@
+"""Tensors and a JSON document in one safetensors file, under one checksum.
+
+A safetensors file is the header's length (8 bytes, little-endian), a JSON header, and the tensors' bytes.
+The header names each tensor's dtype, shape and place; its string metadata holds our document and SHA-256.
+This reader is our own, and narrower than the library's: it says what it expected and what it found, and no
+length in the file is believed before it is held to the file's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from safetensors.numpy import save
+
+from glassnet.errors import FileFormatError
+
+ENTRY: Final = "glassnet"
+"""The one key in the metadata: the library does not promise an order of several."""
+HEADER_LIMIT: Final = 16 << 20
+"""Bytes. A thousand layers take under one mebibyte."""
+AXES_LIMIT: Final = 8
+
+Tensors = dict[str, np.ndarray]
+Document = dict[str, Any]
+
+
+def pack(tensors: Mapping[str, np.ndarray], document: Document) -> bytes:
+    """The bytes of a file with these float32 tensors and this document of plain JSON values."""
+    arrays = {name: np.ascontiguousarray(array, "<f4") for name, array in tensors.items()}
+    text = canonical({"sha256": digest(arrays, document), "document": document})
+    return save(arrays, metadata={ENTRY: text})
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Tensors, Document]:
+    """(tensors, document) of a file that `pack` made; FileFormatError for any other file.
+
+    The tensors are read-only.
+    """
+    with open(path, "rb") as file:
+        header, places = read_header(path, file)
+        data = file.read()
+    end = max((stop for _, _, stop in places.values()), default=0)
+    if len(data) != end:
+        raise FileFormatError(
+            f"{path} is truncated or altered: its header describes {end} bytes of tensors, found {len(data)}."
+        )
+    tensors = {
+        name: np.frombuffer(data, "<f4", math.prod(shape), start).reshape(shape)
+        for name, (shape, start, _) in places.items()
+    }
+    expected, document = opened(path, header)
+    found = digest(tensors, document)
+    if found != expected:
+        raise FileFormatError(f"{path} was altered: expected SHA-256 {expected}, found {found}.")
+    return tensors, document
+
+
+def digest(tensors: Mapping[str, np.ndarray], document: Document) -> str:
+    """SHA-256 of the document and of each tensor's name, shape and bytes."""
+    sha = hashlib.sha256(canonical(document).encode())
+    for name in sorted(tensors):
+        sha.update(canonical([name, tensors[name].shape]).encode())
+        sha.update(tensors[name].data)
+    return sha.hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value; dicts keep their order, which is that of the layers."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def read_header(
+    path: str | os.PathLike[str], file: BinaryIO
+) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int, int]]]:
+    """(metadata, {tensor: (shape, first byte, end)}), consistent with each other and with the file's size."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > HEADER_LIMIT:
+        raise FileFormatError(
+            f"{path} is no glassnet model: it must begin with a header's length of at most {HEADER_LIMIT} "
+            f"in 8 bytes, found {length} in {len(start)}."
+        )
+    if 8 + length > size:
+        raise FileFormatError(
+            f"{path} is truncated or altered: its header ends at byte {8 + length}, the file at {size}."
+        )
+    try:
+        entries = json.loads(file.read(length))
+        metadata = dict(entries.pop("__metadata__"))
+        places = {name: place(entry) for name, entry in entries.items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} is no glassnet model: its header cannot be read ({error}).") from error
+    at = 0
+    for name, (_, first, end) in sorted(places.items(), key=lambda item: item[1][1]):
+        if first != at:
+            raise FileFormatError(f"{path} was altered: {name} must begin at byte {at}, found {first}.")
+        at = end
+    return metadata, places
+
+
+def place(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], int, int]:
+    """(shape, first byte, end) of one tensor; ValueError where they do not agree."""
+    shape, (first, end) = tuple(entry["shape"]), entry["data_offsets"]
+    if entry["dtype"] != "F32":
+        raise ValueError(f"dtype must be F32, got {entry['dtype']}")
+    if not all(type(n) is int and n > 0 for n in shape) or len(shape) > AXES_LIMIT:
+        raise ValueError(f"a shape is up to {AXES_LIMIT} numbers from 1 on, got {list(shape)}")
+    if type(first) is not int or first < 0 or end != first + 4 * math.prod(shape):
+        raise ValueError(f"a tensor {list(shape)} cannot take bytes {first} to {end}")
+    return shape, first, end
+
+
+def opened(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> tuple[str, Document]:
+    """(SHA-256, document) in the metadata."""
+    if ENTRY not in metadata:
+        raise FileFormatError(
+            f"{path} is a safetensors file, but no glassnet model: its metadata has no {ENTRY!r}."
+        )
+    try:
+        entry = json.loads(metadata[ENTRY])
+        expected, document = entry["sha256"], dict(entry["document"])
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} was altered: its description cannot be read ({error}).") from error
+    return expected, document

@@ -1,0 +1,389 @@
+"""Model files: the same bits back, all of the meaning inside, and any other file refused with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import glassnet as gn
+from glassnet.errors import ConfigError, FileFormatError
+from glassnet.io import restore, write_atomically
+from glassnet.io.tensors import digest, pack, read
+from glassnet.losses import Loss
+from glassnet.preprocessing import Preprocessing
+from messages import message_of
+
+
+class Shift(gn.Layer):
+    """x + by, with `by` a constant of any kind of number."""
+
+    def __init__(self, by=1.0, *, note=None):
+        self.by = by
+
+    def forward(self, ops, x, train):
+        return x + np.float32(self.by), None
+
+    def backward(self, ops, dy, saved, *, input_grad=True):
+        return (dy if input_grad else None), {}
+
+
+def network(seed=0, layers=None):
+    """A network with every kind of content: state, dropout, nesting, names, frozen and slowed layers."""
+    net = gn.Sequential(
+        layers
+        or {
+            "stem": gn.Conv2d(3, 3, padding=(1, 0, 1, 0), bias=False),
+            "batchnorm": gn.BatchNorm2d(),
+            "around": gn.Residual([gn.Conv2d(3, 1), gn.Dropout(0.25)]),
+            "beside": gn.Concat([gn.ReLU(), [gn.Conv2d(2, 1, init=0.5), gn.LeakyReLU(0.2)]]),
+            "flatten": gn.Flatten(),
+            "head": gn.Linear(3),
+        },
+        input_shape=(5, 4, 1),
+        seed=seed,
+    )
+    net.classes = ("cat", "dög", "7")
+    net.preprocessing = Preprocessing((5, 4), (0.25,), (0.1,), "L")
+    net.loss = gn.SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=(1.0, 2.0, 0.5))
+    return net
+
+
+@pytest.fixture
+def net(generator):
+    """Such a network, after batch normalisation has seen something."""
+    net = network()
+    for slot in net.store.running.values():
+        slot.view(net.store.state)[...] = generator.random(slot.shape)
+    net["stem"].freeze()
+    net["around"].scale_lr(0.1)
+    return net
+
+
+@pytest.fixture
+def path(net, tmp_path):
+    path = tmp_path / "net.gnet"
+    net.save(path)
+    return path
+
+
+def rewritten(path, **changes):
+    """The file with other values in its document (None removes one), under a right checksum."""
+    tensors, document = read(path)
+    document |= changes
+    path.write_bytes(pack(tensors, {key: value for key, value in document.items() if value != "removed"}))
+    return path
+
+
+def assert_same(one, other):
+    assert one.store.tensors().keys() == other.store.tensors().keys()
+    for name, array in one.store.tensors().items():
+        assert array.tobytes() == other.store.tensors()[name].tobytes(), name
+
+
+# The same network back
+
+
+def test_a_loaded_network_is_the_same(net, path, generator):
+    images = generator.integers(0, 256, (6, 5, 4, 1), np.uint8)
+    loaded = gn.load(path)
+    assert_same(net, loaded)
+    assert loaded.scores(images).tobytes() == net.scores(images).tobytes()
+    assert loaded.predict(images).tolist() == net.predict(images).tolist()
+    assert (loaded.classes, loaded.preprocessing, loaded.loss) == (net.classes, net.preprocessing, net.loss)
+    assert [(layer.name, layer.trainable, layer.lr_factor) for layer in loaded.walk()] == [
+        (layer.name, layer.trainable, layer.lr_factor) for layer in net.walk()
+    ]
+    assert str(loaded.summary()) == str(net.summary())
+
+
+def test_training_goes_on_with_the_same_masks(net, path, generator):
+    """A pass in training mode has the same bits, although another seed would draw other dropout keys."""
+    net["around.main.dropout_1"].key = 12345
+    net.save(path)
+    images = generator.integers(0, 256, (4, 5, 4, 1), np.uint8)
+    ours, theirs = (n.trace(images, ["cat", "7", "7", "cat"], seed=3) for n in (net, gn.load(path)))
+    assert ours["around.main.dropout_1"].output.tobytes() == theirs["around.main.dropout_1"].output.tobytes()
+    assert ours["stem"].grads["weight"].tobytes() == theirs["stem"].grads["weight"].tobytes()
+
+
+def test_saving_again_gives_the_same_bytes(path, tmp_path):
+    gn.load(path).save(tmp_path / "again.gnet")
+    assert (tmp_path / "again.gnet").read_bytes() == path.read_bytes()
+
+
+def test_any_safetensors_reader_reads_the_tensors(net, path):
+    assert {name: array.tobytes() for name, array in load_file(path).items()} == {
+        name: array.tobytes() for name, array in net.store.tensors().items()
+    }
+
+
+def test_a_network_without_classes_and_preprocessing_stays_one(tmp_path):
+    gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(2, 2, 1)).save(tmp_path / "bare.gnet")
+    loaded = gn.load(tmp_path / "bare.gnet")
+    assert (loaded.classes, loaded.preprocessing) == (None, None)
+
+
+def test_settings_from_numpy_are_kept_as_numbers(tmp_path):
+    net = network(layers=[gn.Flatten(), gn.Linear(np.int64(3)), Shift(np.float32(0.1))])
+    net.loss = gn.SoftmaxCrossEntropy(class_weights=np.array([1, 2, 0.1]))
+    net.save(tmp_path / "net.gnet")
+    loaded = gn.load(tmp_path / "net.gnet", layers=[Shift])
+    assert loaded["shift_1"].by == np.float32(0.1)
+    assert loaded.loss.class_weights == (1, 2, 0.1)
+
+
+def test_restore_copies_into_a_network_of_the_same_layers(net, path):
+    other = network(seed=9)
+    restore(other, path)
+    assert_same(other, net)
+
+
+def test_restore_refuses_another_network(path):
+    head = {"flatten": gn.Flatten(), "head": gn.Linear(3)}
+    message = message_of(FileFormatError, restore, network(layers=head), path)
+    assert message == (
+        f"{path} holds around.main.conv2d_1.bias, around.main.conv2d_1.weight, batchnorm.beta, "
+        "batchnorm.gamma, batchnorm.running_mean, batchnorm.running_var, beside.branch_2.conv2d_1.bias, "
+        "beside.branch_2.conv2d_1.weight, stem.weight, which this network does not have."
+    )
+
+
+# Layers of one's own
+
+
+def test_a_layer_of_ones_own_is_passed_to_load(tmp_path):
+    path = tmp_path / "own.gnet"
+    network(layers=[gn.Flatten(), Shift(2.0, note=[1, {"a": None}]), gn.Linear(3)]).save(path)
+    assert gn.load(path, layers=[Shift])["shift_1"].by == 2.0
+    known = sorted({"Sequential", *gn.layers.__all__} - {"Layer"})
+    assert message_of(FileFormatError, gn.load, path) == (
+        f"{path} has a layer of type 'Shift', which is neither built in nor installed. "
+        f"Known: {', '.join(known)}. A class of your own is passed: "
+        f"glassnet.load({str(path)!r}, layers=[Shift])."
+    )
+
+
+def test_a_near_miss_is_pointed_out(tmp_path):
+    class ReLU6(Shift):
+        pass
+
+    network(layers=[ReLU6(), gn.Flatten(), gn.Linear(3)]).save(tmp_path / "own.gnet")
+    assert "Did you mean 'ReLU'?" in message_of(FileFormatError, gn.load, tmp_path / "own.gnet")
+
+
+def test_an_installed_entry_point_is_found(tmp_path, monkeypatch):
+    package = tmp_path / "shift-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shift\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[glassnet.layers]\nShift = test_io_model:Shift\n")
+    network(layers=[Shift(3.0), gn.Flatten(), gn.Linear(3)]).save(tmp_path / "own.gnet")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert gn.load(tmp_path / "own.gnet")["shift_1"].by == 3.0
+
+
+@pytest.mark.parametrize("value", [len, {1: 2}, float("nan"), np.ones(2), {"type": "Conv2d"}], ids=repr)
+def test_a_setting_that_is_not_plain_is_refused_with_its_place(tmp_path, value):
+    net = network(layers=[Shift(note=value), gn.Flatten(), gn.Linear(3)])
+    assert message_of(ConfigError, net.save, tmp_path / "own.gnet") == (
+        f"shift_1 (Shift) note is {value!r}, which a model file cannot hold. "
+        "Settings must be None, finite numbers, texts, layers, or lists and dicts of them."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_built_in_layers_are_taken(tmp_path):
+    own = type("ReLU", (Shift,), {})
+    net = network(layers=[own(), gn.Flatten(), gn.Linear(3)])
+    assert message_of(ConfigError, net.save, tmp_path / "own.gnet") == (
+        "relu_1 is your own ReLU, but glassnet has a ReLU too. Rename the class."
+    )
+    network().save(tmp_path / "net.gnet")
+    message = "There is a layer named ReLU already. Rename the class."
+    assert message_of(ConfigError, gn.load, tmp_path / "net.gnet", layers=[own]) == message
+    assert message_of(ConfigError, gn.load, tmp_path / "net.gnet", layers=["ReLU"]) == (
+        "layers must be layer classes such as MyLayer, got 'ReLU'."
+    )
+
+
+# What cannot be saved
+
+
+def test_what_a_file_cannot_hold_is_refused(tmp_path, net):
+    class Deep(gn.Sequential):
+        pass
+
+    @dataclasses.dataclass(frozen=True)
+    class Hinge(Loss):
+        pass
+
+    deep = Deep([gn.Flatten(), gn.Linear(3)], input_shape=(5, 4, 1))
+    assert message_of(ConfigError, deep.save, tmp_path / "net.gnet") == (
+        "A model file holds a Sequential, got a Deep. Write Sequential([...]) of its layers."
+    )
+    assert message_of(ConfigError, net.as_dtype(np.float64).save, tmp_path / "net.gnet") == (
+        "A model file holds float32, this network is float64. Save the network that it was copied from."
+    )
+    net.loss = Hinge()
+    assert message_of(ConfigError, net.save, tmp_path / "net.gnet") == (
+        "A model file holds the loss cross_entropy, probability_cross_entropy, binary_cross_entropy, "
+        "mean_squared_error, got Hinge."
+    )
+
+
+# Damaged, incomplete and foreign files
+
+
+def test_a_truncated_file_is_refused(path):
+    data = path.read_bytes()
+    for length in {*range(0, len(data), 37), *range(16), *range(len(data) - 16, len(data))}:
+        path.write_bytes(data[:length])
+        assert str(path) in message_of(FileFormatError, gn.load, path)
+    path.write_bytes(data + b"\0")
+    end = len(data) - 8 - int.from_bytes(data[:8], "little")
+    assert message_of(FileFormatError, gn.load, path) == (
+        f"{path} is truncated or altered: its header describes {end} bytes of tensors, found {end + 1}."
+    )
+    path.write_bytes(data[:100])
+    assert message_of(FileFormatError, gn.load, path) == (
+        f"{path} is truncated or altered: its header ends at byte {len(data) - end}, the file at 100."
+    )
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(net, path, generator):
+    """All bits of the first bytes, one bit of every third byte after; a blank in the header may stay one."""
+    data = bytearray(path.read_bytes())
+    places = [(i, 1 << bit) for i in range(12) for bit in range(8)]
+    places += [(i, 1 << int(generator.integers(8))) for i in range(12, len(data), 3)]
+    refused = 0
+    for i, mask in places:
+        data[i] ^= mask
+        path.write_bytes(data)
+        data[i] ^= mask
+        try:
+            loaded = gn.load(path)
+        except FileFormatError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert_same(loaded, net)
+    assert refused > 0.99 * len(places)
+
+
+def test_an_altered_weight_is_named_by_both_checksums(net, path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    document = read_document(data)
+    tensors = {name: array.copy() for name, array in load_file(path).items()}
+    assert message_of(FileFormatError, gn.load, path) == (
+        f"{path} was altered: expected SHA-256 {document['sha256']}, "
+        f"found {digest(tensors, document['document'])}."
+    )
+
+
+def read_document(data):
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return json.loads(header["__metadata__"]["glassnet"])
+
+
+@pytest.mark.parametrize(
+    "field", ["layers", "input_shape", "seed", "classes", "preprocessing", "loss", "learning", "dropout_keys"]
+)
+def test_a_file_that_lacks_something_is_refused(path, field):
+    message = message_of(FileFormatError, gn.load, rewritten(path, **{field: "removed"}))
+    assert message == f"{path} is incomplete: it lacks {field}."
+
+
+def test_another_format_is_refused(path):
+    assert message_of(FileFormatError, gn.load, rewritten(path, format=2, glassnet="9.0")) == (
+        f"{path} has format 2, written by glassnet 9.0; this glassnet reads format 1. "
+        "A newer one reads newer files: pip install --upgrade glassnet."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"layers": []}, "ConfigError: A chain of layers needs at least one layer, got none."),
+        ({"layers": [{"type": "ReLU"}]}, "KeyError: 'settings'"),
+        (
+            {"layers": [{"type": "ReLU", "settings": {"slope": 1}}]},
+            "ConfigError: ReLU has no setting slope",
+        ),
+        ({"loss": {"name": "hinge", "settings": {}}}, "ConfigError: Unknown loss 'hinge'."),
+        ({"preprocessing": {"mean": [0]}}, "ConfigError: Preprocessing lacks std and channels."),
+        ({"learning": {"nobody": [True, 1.0]}}, "ConfigError: There is no layer 'nobody'."),
+        ({"input_shape": 5}, "TypeError: 'int' object is not iterable"),
+    ],
+)
+def test_a_description_that_makes_no_network_is_refused(path, changes, reason):
+    message = message_of(FileFormatError, gn.load, rewritten(path, **changes))
+    assert message.startswith(f"{path} describes no network that can be built: {reason}")
+
+
+def test_tensors_that_do_not_fit_the_layers_are_refused(path):
+    layers = read(path)[1]["layers"]
+    layers["head"]["settings"]["features"] = 4
+    assert message_of(FileFormatError, gn.load, rewritten(path, layers=layers)) == (
+        f"{path} has head.weight of shape (60, 3), needed (60, 4)."
+    )
+
+
+def with_header(path, header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return message_of(FileFormatError, gn.load, path).removeprefix(f"{path} ")
+
+
+def test_headers_are_believed_only_within_bounds(tmp_path):
+    path = tmp_path / "foreign.gnet"
+
+    def tensor(**changes):
+        entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
+        return with_header(path, {"__metadata__": {}, "w": entry}, bytes(8))
+
+    unreadable = "is no glassnet model: its header cannot be read "
+    assert tensor() == "is a safetensors file, but no glassnet model: its metadata has no 'glassnet'."
+    assert tensor(dtype="F16") == f"{unreadable}(dtype must be F32, got F16)."
+    assert tensor(shape=[1 << 62, 1 << 62]).startswith(f"{unreadable}(a tensor [4611686018427387904, ")
+    assert tensor(shape=[-2]) == f"{unreadable}(a shape is up to 8 numbers from 1 on, got [-2])."
+    assert tensor(shape=[0]) == f"{unreadable}(a shape is up to 8 numbers from 1 on, got [0])."
+    assert tensor(data_offsets=[-8, 0]) == f"{unreadable}(a tensor [2] cannot take bytes -8 to 0)."
+    assert tensor(data_offsets=[4, 12]) == "was altered: w must begin at byte 0, found 4."
+    assert with_header(path, b"[" * 100_000).startswith(unreadable)
+    assert with_header(path, b'{"__metadata__": 5}').startswith(unreadable)
+    assert with_header(path, {"__metadata__": {"glassnet": "{}"}}) == (
+        "was altered: its description cannot be read ('sha256')."
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert message_of(FileFormatError, gn.load, path) == (
+        f"{path} is no glassnet model: it must begin with a header's length of at most 16777216 in 8 bytes, "
+        "found 727905341920923785 in 8."
+    )
+
+
+# Writing
+
+
+def test_a_failed_write_leaves_the_old_file(path, net, monkeypatch):
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    net["head"].bias = np.ones(3)
+    assert message_of(OSError, net.save, path) == f"[Errno 28] No space left on device: '{path}'"
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["net.gnet"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "a.bin"
+    message = message_of(FileNotFoundError, write_atomically, path, b"")
+    assert message == f"[Errno 2] No such file or directory: '{path}'"
