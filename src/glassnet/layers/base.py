@@ -33,7 +33,7 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         layer = super().__new__(cls)
-        signature = inspect.signature(cls)
+        signature = settings_of(cls)
         try:
             object.__setattr__(layer, "settings", signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
@@ -43,6 +43,9 @@ class Layer:
                 f"{cls.__name__}: {error}. It takes {cls.__name__}{takes}.{cls.usage}"
             ) from None
         return layer
+
+    def __init__(self) -> None:
+        """No settings, unless a subclass takes some."""
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
         return (), self.settings  # copies are made with the same settings
@@ -124,3 +127,9 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def settings_of(kind: type[Layer]) -> inspect.Signature:
+    """The settings that a layer class takes: its __init__ without self."""
+    signature = inspect.signature(kind.__init__)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
