@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "trace": OPERATIONS | PARTS | {"ops.reference"},
     "network": MODEL,
     "data": BASE | {"preprocessing"},
-    **dict.fromkeys(("train", "explain", "io"), USERS),
+    **dict.fromkeys(("train", "explain"), USERS),
+    "io": USERS | {"glassnet"},  # the version that wrote a file
     "recipes": USERS | {"train", "explain", "io", "glassnet"},
     "cli": USERS | {"train", "explain", "io", "recipes", "glassnet"},
     "__main__": {"cli"},
