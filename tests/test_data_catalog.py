@@ -75,17 +75,18 @@ def test_digits_are_small_and_say_where_they_come_from():
 
 
 @pytest.mark.parametrize(
-    ("name", "train_counts", "first_classes"),
+    ("name", "train_counts", "first_classes", "first_ink"),
     [
-        ("mnist", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], ["5", "0", "4"]),
-        ("fashion-mnist", [6000] * 10, ["Ankle boot", "T-shirt/top", "T-shirt/top"]),
+        ("mnist", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], ["5", "0", "4"], 27_525),
+        ("fashion-mnist", [6000] * 10, ["Ankle boot", "T-shirt/top", "T-shirt/top"], 76_247),
     ],
 )
-def test_real_sets_are_whole(real_data, name, train_counts, first_classes):
+def test_real_sets_are_whole(real_data, name, train_counts, first_classes, first_ink):
     data = load(name)
     assert repr(data) == f"Dataset({name!r}, train=60000, test=10000, image_shape=(28, 28, 1), classes=10)"
     assert data.train.counts().tolist() == train_counts
     assert [data.classes[label] for label in data.train.labels[:3]] == first_classes
+    assert data.train.images[0].sum() == first_ink
     inputs = data.train.inputs().astype(np.float64)
     assert abs(inputs.mean()) < 1e-3 and abs(inputs.std() - 1) < 1e-3
 

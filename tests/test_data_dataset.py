@@ -61,11 +61,11 @@ def test_given_classes_decide_the_numbers():
 
 
 def test_soft_labels_are_kept():
-    soft = np.array([[0.9, 0.1], [0.2, 0.8]] * 3, np.float16)
+    soft = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]] * 2, np.float16)
     train = from_arrays(IMAGES, soft).train
     assert train.labels.dtype == np.float32 and train.classes == ("0", "1")
     np.testing.assert_array_equal(train.labels, soft)
-    assert train.counts().tolist() == [3, 3]
+    assert train.counts().tolist() == [2, 4]
 
 
 def test_counts_include_absent_classes():
@@ -358,6 +358,9 @@ def test_images_that_cannot_be_learned_from_are_refused(images, error, message):
 def test_the_split_at_fault_is_named():
     assert message_of(DataError, from_arrays, IMAGES, LABELS, test=(IMAGES[:2], [0, 7])) == (
         "The test labels must be below 3, the number of classes, got 7 at index 1."
+    )
+    assert message_of(DataError, from_arrays, IMAGES, LABELS, val=(IMAGES[:2], [0, -1])) == (
+        "The val labels must count from 0, got -1 at index 1."
     )
     assert message_of(DataError, from_arrays, IMAGES, LABELS, val=(IMAGES.astype(int), LABELS)) == (
         "The val images must be uint8 (0 to 255) or float (0 to 1), got int64. "

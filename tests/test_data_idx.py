@@ -38,9 +38,13 @@ def test_reads_plain_and_gzipped(tmp_path, pack, shape):
 PROBLEMS = {
     "another kind": (
         idx_bytes(zeros=b"PK"),
-        "is no idx file: two zero bytes must come first, but it has '504b0803'.",
+        "is no idx file: two zero bytes, a type and a rank must come first, not '504b0803'.",
     ),
-    "empty": (b"", "is no idx file: two zero bytes must come first, but it has ''."),
+    "empty": (b"", "is no idx file: two zero bytes, a type and a rank must come first, not ''."),
+    "three bytes": (
+        b"\0\0\x08",
+        "is no idx file: two zero bytes, a type and a rank must come first, not '000008'.",
+    ),
     "type": (idx_bytes(kind=0x0D), "must hold unsigned bytes (type 0x08), but its type is 0x0d."),
     "rank": (idx_bytes(VALUES[0]), "must have 3 dimensions, but has 2."),
     "header": (idx_bytes()[:9], "ends within its header."),

@@ -51,6 +51,11 @@ def test_apply_leaves_its_argument_alone(generator):
     np.testing.assert_array_equal(images, before)
 
 
+def test_dict_holds_plain_values_only():
+    assert GREY.to_dict() == {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
+    assert "size" not in RGB.to_dict()
+
+
 @pytest.mark.parametrize("preprocessing", [GREY, RGB])
 def test_dict_and_back_through_json(preprocessing):
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing

@@ -73,7 +73,7 @@ def _read_header(file: BufferedIOBase, path: Path, shape: tuple[int | None, ...]
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0":
         raise FileFormatError(
-            f"{path} is no idx file: two zero bytes must come first, but it has {start.hex()!r}."
+            f"{path} is no idx file: two zero bytes, a type and a rank must come first, not {start.hex()!r}."
         )
     kind, rank = start[2], start[3]
     if kind != UNSIGNED_BYTE:
