@@ -333,14 +333,14 @@ def target_weights(shape, target, label_smoothing=0.0, class_weights=None, sampl
     """a[n,k] and D of the cross entropy -sum of a[n,k] * log p[n,k] / D.
 
     a[n,k] = s[n] * w[k] * ((1 - e) * t[n,k] + e/K) for sample weights s, class weights w, smoothing e and
-    targets t, where a label is a one-hot row. D = sum of s[n] * w[label] for labels (as PyTorch divides),
-    sum of s[n] for rows of probabilities: the number of samples, where none is weighted.
+    targets t, where a label is a one-hot row. As PyTorch divides, D = sum of s[n] * w[label] for labels, and
+    for rows of probabilities D is the number of samples.
     """
     a, total = np.zeros(shape), 0.0
     for n in range(shape[0]):
         s = 1.0 if sample_weights is None else sample_weights[n]
         labelled = np.ndim(target) == 1
-        total += s if not labelled or class_weights is None else s * class_weights[target[n]]
+        total += (s if class_weights is None else s * class_weights[target[n]]) if labelled else 1.0
         for k in range(shape[1]):
             t = float(target[n] == k) if labelled else target[n, k]
             w = 1.0 if class_weights is None else class_weights[k]

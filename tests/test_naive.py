@@ -265,7 +265,7 @@ def test_softmax_cross_entropy(torch, generator, soft, weighted, label_smoothing
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_whole_sample_weights_repeat_samples(generator, soft):
-    """A sample of weight 2 counts as two samples, one of weight 0 as none."""
+    """A sample of weight 2 counts as two samples, one of weight 0 as none; here 3 samples for 3."""
     x, class_weights = generator.standard_normal((3, 4)), generator.uniform(0.5, 2, 4)
     target = generator.dirichlet(np.ones(4), 3) if soft else np.array([2, 0, 3])
     options = {"class_weights": class_weights, "label_smoothing": 0.1}

@@ -1,7 +1,7 @@
 """Initial weights. Each rule takes a shape whose last axis is the outputs and a numpy Generator.
 
 fan_in is the number of inputs that one output reads, fan_out the number of outputs that one input feeds:
-for (kh, kw, C/groups, O), fan_in = kh*kw*C/groups and fan_out = kh*kw*O/groups.
+for (kh, kw, C/groups, O), fan_in = kh*kw*C/groups and fan_out = kh*kw*O, as PyTorch counts them.
 """
 
 from __future__ import annotations

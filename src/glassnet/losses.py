@@ -43,7 +43,9 @@ class Loss:
             )
         target, denominator = self._encode(labels, outputs, weight)
         if denominator <= 0:
-            raise DataError("The weights of a batch sum to 0, so it has no mean loss. Give some sample weight.")
+            raise DataError(
+                "The weights of a batch sum to 0, so it has no mean loss. Give some sample weight."
+            )
         return target, weight / denominator
 
     def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> tuple[np.ndarray, float]:
@@ -52,8 +54,8 @@ class Loss:
         target = target[:, None] if target.ndim == 1 and outputs == 1 else target
         if target.shape != (len(labels), outputs):
             raise ShapeError(
-                f"{type(self).__name__} needs targets of shape (N, {outputs}), one for each output of the network, "
-                f"got {labels.shape}."
+                f"{type(self).__name__} needs targets of shape (N, {outputs}), one for each output of the "
+                f"network, got {labels.shape}."
             )
         return target, float(len(labels))
 
@@ -75,8 +77,11 @@ class CrossEntropy(Loss):
 
     def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> tuple[np.ndarray, float]:
         scale = np.ones(outputs) if self.class_weights is None else np.asarray(self.class_weights, np.float64)
-        if scale.shape != (outputs,):
-            raise ConfigError(f"class_weights needs {outputs} numbers, one a class, got {scale.size}.")
+        if scale.shape != (outputs,) or not np.isfinite(scale).all() or (scale < 0).any():
+            raise ConfigError(
+                f"class_weights needs {outputs} finite numbers of at least 0, one a class, "
+                f"got {self.class_weights}."
+            )
         by_label = labels.ndim == 1
         target = one_hot(labels, outputs) if by_label else super()._encode(labels, outputs, weight)[0]
         denominator = float((weight * scale[labels]).sum()) if by_label else float(len(labels))

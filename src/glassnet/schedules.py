@@ -84,8 +84,8 @@ class Plateau(Schedule):
     def shape(self, progress: float, epoch: float, losses: Sequence[float]) -> float:
         best, waited, factor = math.inf, 0, 1.0
         for loss in losses:
-            waited = 0 if loss < best * (1 - self.threshold) else waited + 1
-            best = min(best, loss)
+            better = loss < best * (1 - self.threshold)
+            best, waited = (loss, 0) if better else (best, waited + 1)
             if waited > self.patience:
                 waited, factor = 0, factor * self.gamma
         return factor

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...errors import ShapeError
 from ...shapes import Shape
 from ..base import Ops
 
@@ -45,6 +46,11 @@ class NormOps(Ops):
         self, running_mean: Array, running_var: Array, mean: Array, var: Array, x: Array, momentum: float
     ) -> tuple[Array, Array]:
         m = x.size // x.shape[-1]
+        if m < 2:
+            raise ShapeError(
+                f"Batch normalisation needs at least 2 values a channel in training, got {m} from {x.shape}. "
+                "Use a larger batch, or GroupNorm."
+            )
         old_mean, old_var = self.current(running_mean), self.current(running_var)
         unbiased = var * (m / (m - 1))
         return old_mean + momentum * (mean - old_mean), old_var + momentum * (unbiased - old_var)
