@@ -68,6 +68,17 @@ class Sequential(Chain):
             )
         return self
 
+    @property
+    def outputs(self) -> int:
+        """K of the scores (N, K) that a loss reads, or an error where the network makes no such scores."""
+        shape = self.built().output_shape or ()
+        if len(shape) != 1:
+            raise ShapeError(
+                f"A loss needs scores of shape (N, K), the network ends in {batched(shape)}. "
+                "Put Flatten() or GlobalAvgPool2d() before its last layer."
+            )
+        return shape[0]
+
     def as_dtype(self, dtype: type) -> Self:
         """A copy with parameters of its own in that precision (float64 for gradient checks)."""
         twin = copy.deepcopy(self.built())
@@ -140,7 +151,7 @@ class Sequential(Chain):
         """Every activation and gradient of one training pass: trace["conv2d_1"].output, .grads["weight"]."""
         x = self.inputs(images)
         ops = TracingOps(seed=seed, step=step)
-        target, share = self.loss.targets(self.labels(y), (self.output_shape or (0,))[-1])
+        target, share = self.loss.targets(self.labels(y), self.outputs)
         losses, scores, grads = self.loss_and_gradients(ops, x, target.astype(x.dtype), share.astype(x.dtype))
         return ops.finish(losses, scores, grads)
 

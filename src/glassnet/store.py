@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,12 @@ def aligned(count: int, dtype: np.dtype | type) -> np.ndarray:
     raw = np.zeros(count * size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count * size].view(dtype)
+
+
+def _aligned_copy(block: np.ndarray) -> np.ndarray:
+    copy = aligned(len(block), block.dtype)
+    copy[...] = block
+    return copy
 
 
 @dataclass
@@ -86,10 +92,21 @@ class Store:
         self.values = aligned(ends["parameter"], dtype)
         self.grads = aligned(ends["parameter"], dtype)
         self.state = aligned(ends["state"], dtype)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Copy the tensors into the blocks, and make them views of those."""
         for slots, block in ((self.parameters, self.values), (self.running, self.state)):
             for slot in slots.values():
                 slot.view(block)[...] = slot.tensor.value
                 slot.tensor.value = slot.view(block)
+
+    def __setstate__(self, contents: dict[str, Any]) -> None:
+        """Finish a deep copy: NumPy copied every view by itself, and aligned nothing."""
+        self.__dict__.update(contents)
+        self.values, self.grads, self.state = map(_aligned_copy, (self.values, self.grads, self.state))
+        self.optimizer = {kind: _aligned_copy(block) for kind, block in self.optimizer.items()}
+        self._adopt()
 
     def value(self, name: str) -> np.ndarray:
         """The parameter of that dotted name."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .layers.base import Layer
 from .layers.combine import Chain, Concat, Residual
+from .layers.conv import ConvTranspose2d
 from .shapes import Geometry, Shape, batched
 
 
@@ -14,7 +16,8 @@ from .shapes import Geometry, Shape, batched
 class Row:
     """One layer. macs: multiply-adds of one sample's forward pass; bytes: its output as float32, one sample.
 
-    receptive_field: the (rows, columns) of the image that one output value can see, None where it sees all.
+    receptive_field: the (rows, columns) of the image that one output value can see, None where it sees all;
+    the statistics of normalisation layers, which every value sees through, are left out.
     """
 
     name: str
@@ -45,63 +48,58 @@ class Summary:
         return sum(row.macs for row in self.rows)
 
     def __str__(self) -> str:
-        table = [("layer", "kind", "output", "parameters", "MACs", "bytes", "sees")]
-        table += [("input", "", batched(self.input_shape), "", "", "", "1x1")]
+        lines: list[tuple[str, ...]] = [("input", "", batched(self.input_shape), "", "", "", "")]
         for row in self.rows:
+            kind = f"{row.kind} (frozen)" if row.frozen else row.kind
             sees = "all" if row.receptive_field is None else "x".join(map(str, row.receptive_field))
-            table.append(
-                (
-                    row.name,
-                    row.kind + (" (frozen)" if row.frozen else ""),
-                    batched(row.output_shape),
-                    f"{row.parameters:,}",
-                    f"{row.macs:,}",
-                    f"{row.bytes:,}",
-                    sees,
-                )
-            )
-        table.append(
-            (
-                "total",
-                "",
-                "",
-                f"{self.parameters:,}",
-                f"{self.macs:,}",
-                f"{sum(r.bytes for r in self.rows):,}",
-                "",
-            )
+            counts = (f"{count:,}" for count in (row.parameters, row.macs, row.bytes))
+            lines.append((row.name, kind, batched(row.output_shape), *counts, sees))
+        totals = (f"{total:,}" for total in (self.parameters, self.macs, sum(r.bytes for r in self.rows)))
+        lines.append(("total", "", "", *totals, ""))
+        header = ("layer", "kind", "output", "parameters", "MACs", "bytes", "sees")
+        rows = table(header, lines, left=3)
+        return "\n".join((*rows[:-1], rows[1], rows[-1]))
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Header, rule and lines in columns; the first `left` columns are flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    text = [
+        "  ".join(
+            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        widths = [max(len(line[i]) for line in table) for i in range(7)]
-        lines = [
-            "  ".join(
-                cell.ljust(w) if i < 3 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        ]
-        rule = "-" * len(lines[0])
-        return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:-1], rule, lines[-1]))
+        for line in (header, *lines)
+    ]
+    return [text[0].rstrip(), "-" * len(text[0]), *(line.rstrip() for line in text[1:])]
 
 
 @dataclass(frozen=True)
 class Field:
     """How far one value sees (size) and how far apart neighbours look (jump), in input pixels."""
 
-    size: tuple[int, int] = (1, 1)
-    jump: tuple[int, int] = (1, 1)
+    size: tuple[float, float] = (1, 1)
+    jump: tuple[float, float] = (1, 1)
 
     def after(self, geometry: Geometry) -> Field:
         """size + (extent - 1) * jump, jump * stride (Araujo, Norris, Sim 2019)."""
-        return Field(
-            tuple(s + (e - 1) * j for s, e, j in zip(self.size, geometry.extent, self.jump, strict=True)),  # type: ignore[arg-type]
-            tuple(j * s for j, s in zip(self.jump, geometry.stride, strict=True)),  # type: ignore[arg-type]
-        )
+        (height, width), (down, right) = self.size, self.jump
+        (eh, ew), (sh, sw) = geometry.extent, geometry.stride
+        return Field((height + (eh - 1) * down, width + (ew - 1) * right), (down * sh, right * sw))
+
+    def after_transposed(self, geometry: Geometry) -> Field:
+        """One output reads at most (extent - 1) // stride + 1 inputs a side, and neighbours share most."""
+        (height, width), (down, right) = self.size, self.jump
+        (eh, ew), (sh, sw) = geometry.extent, geometry.stride
+        size = (height + (eh - 1) // sh * down, width + (ew - 1) // sw * right)
+        return Field(size, (down / sh, right / sw))
 
 
 def summarise(root: Chain) -> Summary:
     """The rows of every layer that holds no others."""
     rows: list[Row] = []
-    _walk(root, Field(), rows)
+    image = len(root.input_shape or ()) == 3
+    _walk(root, Field() if image else None, rows)
     return Summary(root.input_shape or (), tuple(rows))
 
 
@@ -117,7 +115,8 @@ def _walk(layer: Layer, field: Field | None, rows: list[Row]) -> Field | None:
     if layer.input_shape and len(layer.input_shape) == 3 and len(layer.output_shape or ()) == 1:
         field = None  # Flatten and global pooling join all pixels
     elif field is not None and isinstance(geometry := getattr(layer, "geometry", None), Geometry):
-        field = field.after(geometry)
+        transposed = isinstance(layer, ConvTranspose2d)
+        field = field.after_transposed(geometry) if transposed else field.after(geometry)
     shape = layer.output_shape or ()
     parameters = sum(t.value.size for t in layer.tensors.values() if t.kind == "parameter")
     rows.append(
@@ -128,7 +127,7 @@ def _walk(layer: Layer, field: Field | None, rows: list[Row]) -> Field | None:
             parameters,
             layer.macs(),
             4 * math.prod(shape),
-            None if field is None else field.size,
+            None if field is None else (math.ceil(field.size[0]), math.ceil(field.size[1])),
             frozen=not layer.trainable and parameters > 0,
         )
     )

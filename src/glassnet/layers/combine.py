@@ -21,6 +21,9 @@ class Chain(Layer):
 
     def __init__(self, layers: Layers) -> None:
         self.layers = named(layers)
+        inside = list(self.walk())
+        if len({id(layer) for layer in inside}) != len(inside):
+            raise ConfigError("A layer stands twice in one network. Each place needs a layer of its own.")
 
     def children(self) -> dict[str, Layer]:
         return self.layers
@@ -65,8 +68,8 @@ class Residual(Layer):
             beside = self.shortcut.build_named(dotted(self, "shortcut"), input_shape, generator)
         if main != beside:
             raise ShapeError(
-                f"{self.name} adds {batched(main)} from main to {batched(beside)} from its shortcut; they "
-                "must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."
+                f"{self.name} adds {batched(main)} from main to {batched(beside)} from its shortcut; "
+                "they must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."
             )
         return main
 
@@ -140,8 +143,6 @@ def named(layers: Layers) -> dict[str, Layer]:
             raise ConfigError(f"{name} must be a layer such as Conv2d(8, 3), got {layer!r}.")
         if "." in name:
             raise ConfigError(f"A layer's name must not hold a dot, got {name!r}: dots join nested names.")
-    if len({id(layer) for layer in result.values()}) != len(result):
-        raise ConfigError("A layer stands twice in one chain. Each place needs a layer of its own.")
     return result
 
 
