@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "trace": OPERATIONS | PARTS | {"ops.reference"},
     "network": MODEL,
     "data": BASE | {"preprocessing"},
-    **dict.fromkeys(("train", "explain"), USERS),
+    "explain": USERS,
+    "train": USERS | {"io"},  # a config and a model file describe layers alike
     "io": USERS | {"glassnet"},  # the version that wrote a file
     "recipes": USERS | {"train", "explain", "io", "glassnet"},
     "cli": USERS | {"train", "explain", "io", "recipes", "glassnet"},

@@ -1,0 +1,94 @@
+"""What may happen at the moments of a run. The loop calls each callback, in order; none of them prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from ..network import Sequential
+from .config import TrainConfig
+from .records import EpochRecord, StepRecord, best_epoch
+from .run_folder import RunFolder
+
+
+@dataclass
+class Training:
+    """A run in progress, as callbacks see it. Setting `stop` to a reason ends it after this epoch."""
+
+    net: Sequential
+    config: TrainConfig
+    backend: str
+    folder: RunFolder | None
+    batches: int
+    train_samples: int
+    val_samples: int
+    history: list[EpochRecord] = field(default_factory=list)
+    stop: str | None = None
+    interrupted: bool = False
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest watched loss so far."""
+        return best_epoch(self.history)
+
+
+class Callback:
+    """Override the moments that matter. An exception from any of them ends the run."""
+
+    def on_train_begin(self, training: Training) -> None:
+        """Everything is checked; the first step comes next."""
+
+    def on_step(self, training: Training, record: StepRecord) -> None:
+        """The weights were just updated."""
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        """The epoch is whole, validated and in `training.history`."""
+
+    def on_train_end(self, training: Training) -> None:
+        """No more steps will be taken, because the run is done or was interrupted."""
+
+
+class EarlyStopping(Callback):
+    """Stop when the watched loss has not been lower for `patience` epochs, and restore the best weights.
+
+    An interrupted run keeps the weights of its last step.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        if training.best_epoch == record.epoch:
+            self.best = training.net.store.snapshot()
+        elif record.epoch - training.best_epoch >= self.patience:
+            training.stop = f"no lower validation loss in {self.patience} epochs"
+
+    def on_train_end(self, training: Training) -> None:
+        if training.history and not training.interrupted:
+            training.net.store.restore(self.best)
+
+
+class MetricsLog(Callback):
+    """One JSON line an epoch in metrics.jsonl of the run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        self.folder.append("metrics.jsonl", json.dumps(asdict(record)))
+
+
+class Checkpoint(Callback):
+    """The model after each epoch as last.gnet, and that of the best epoch as best.gnet."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        training.net.save(self.folder.path / "last.gnet")
+        if training.best_epoch == record.epoch:
+            training.net.save(self.folder.path / "best.gnet")
+
+    def on_train_end(self, training: Training) -> None:
+        if training.interrupted:
+            training.net.save(self.folder.path / "last.gnet")

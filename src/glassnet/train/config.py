@@ -1,0 +1,202 @@
+"""The settings of a run: frozen, complete, saved with it. TOML in, TOML out, and no unknown key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..data.catalog import ALIASES
+from ..errors import ConfigError, did_you_mean
+from ..losses import LOSSES, Loss, SoftmaxCrossEntropy
+from ..optim import OPTIMIZERS, SGD, Optimizer
+from ..schedules import SCHEDULES, Constant, Schedule
+from .recipes import RECIPES
+
+Table = dict[str, Any]
+
+NEEDS = {  # pydantic's kind of error -> what the setting must be
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than": "below {lt}",
+    "literal_error": "{expected}",
+}
+
+
+def as_config_error(error: ValidationError, prefix: str = "") -> ConfigError:
+    """The first problem, in one sentence: the key, what it must be, what it is."""
+    first = error.errors()[0]
+    key = prefix + ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error":  # raised by a check of our own, which says it all
+        return ConfigError(str(first["ctx"]["error"]))
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"Unknown setting {key!r}.{did_you_mean(key, TrainConfig.model_fields)}")
+    if first["type"] == "missing":
+        return ConfigError(f"The setting {key!r} is missing. Give it a value.")
+    need = NEEDS.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    return ConfigError(f"{key} must be {need}, got {first['input']!r}.")
+
+
+def from_table(kinds: Mapping[str, type], section: str, value: Any) -> Any:
+    """{"name": "sgd", "lr": 0.1} -> SGD(lr=0.1); a text is a name alone; an object stays as it is."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        return value
+    settings = dict(value)
+    name = settings.pop("name", None)
+    if name not in kinds:
+        raise ConfigError(f"Unknown {section} {name!r}.{did_you_mean(str(name), kinds)}")
+    hints = get_type_hints(kinds[name])
+    known = [field.name for field in fields(kinds[name])]
+    for key, setting in settings.items():
+        if key not in known:
+            raise ConfigError(f"Unknown setting '{section}.{key}' of {name!r}.{did_you_mean(key, known)}")
+        try:
+            TypeAdapter(hints[key]).validate_python(setting, strict=True)
+        except ValidationError as error:
+            raise as_config_error(error, f"{section}.{key}") from None
+    return kinds[name](**settings)
+
+
+def to_table(kinds: Mapping[str, type], value: Any) -> Table:
+    """The inverse of `from_table`; None, which TOML does not have, is left out."""
+    name = next((name for name, kind in kinds.items() if kind is type(value)), type(value).__name__)
+    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(value).items()}
+    return {"name": name} | {key: v for key, v in settings.items() if v is not None}
+
+
+SECTIONS: dict[str, Mapping[str, type]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
+
+
+def section(name: str) -> BeforeValidator:
+    """Lets a section be given as a table or as an object."""
+    return BeforeValidator(partial(from_table, SECTIONS[name], name))
+
+
+class TrainConfig(BaseModel):
+    """All that decides the result of a run, beside the data itself. 0 turns an optional bound off.
+
+    model: a name in `glassnet.train.models`, or instead `layers`: tables with a type and its settings.
+    seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    data: str
+    model: str = ""
+    layers: list[Table] = []
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    optimizer: Annotated[Optimizer, section("optimizer")] = SGD()
+    schedule: Annotated[Schedule, section("schedule")] = Constant()
+    loss: Annotated[Loss, section("loss")] = SoftmaxCrossEntropy()
+    val_fraction: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    init_seed: int | None = Field(default=None, ge=0)
+    clip_value: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    clip_norm: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    clip_on: Literal["mean", "sum"] = "mean"
+    accumulate: int = Field(default=1, ge=1)
+    early_stopping: int = Field(default=0, ge=0)
+    backend: Literal["auto", "reference", "compiled"] = "auto"
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise as_config_error(error) from None
+        if self.clip_value and self.clip_norm:
+            raise ConfigError("clip_value and clip_norm are both set. Use one of them, and 0 for the other.")
+        if self.clip_on == "sum" and not self.clip_value:
+            raise ConfigError(
+                "clip_on='sum' concerns clip_value, which is not set. Set it, or leave clip_on='mean'."
+            )
+
+    @classmethod
+    def resolve(cls, settings: Table) -> Self:
+        """The recipe of settings["data"], with these settings over it."""
+        name = settings.get("data")
+        recipe = RECIPES.get(ALIASES.get(str(name), str(name)), RECIPES["any"])
+        return cls(**merged(merged(cls(data="").to_dict(), recipe), settings))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], *, data: str | None = None) -> Self:
+        """The settings in a TOML file over the recipe of its data; `data` is for files that name none."""
+        try:
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"The config {path} is not TOML: {error}.") from error
+        return cls.resolve(settings if data is None else {"data": data} | settings)
+
+    def override(self, *assignments: str) -> Self:
+        """A copy with settings such as "epochs=3" or "optimizer.lr=0.1"; values are TOML, else plain text."""
+        settings = self.to_dict()
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise ConfigError(
+                    f"A setting is written key=value, such as optimizer.lr=0.1, got {assignment!r}."
+                )
+            change: Any = toml_value(text.strip())
+            for part in reversed(key.strip().split(".")):
+                change = {part: change}
+            settings = merged(settings, change)
+        return type(self)(**settings)
+
+    def to_dict(self) -> Table:
+        """Every setting as plain values, as TOML holds them."""
+        plain = {key: getattr(self, key) for key in type(self).model_fields}
+        for name, kinds in SECTIONS.items():
+            plain[name] = to_table(kinds, plain[name])
+        return {key: value for key, value in plain.items() if value is not None}
+
+    def to_toml(self) -> str:
+        """The text of config.toml."""
+        return tomli_w.dumps(self.to_dict())
+
+
+def merged(base: Table, over: Table) -> Table:
+    """`base` with the settings of `over`, section by section.
+
+    A section of another name replaces the old one: Adam takes nothing over from SGD. Nor do layers and model.
+    """
+    result = dict(base)
+    for one, other in (("layers", "model"), ("model", "layers")):
+        if over.get(one):
+            result.pop(other, None)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and same_name(old, value):
+            value = merged(old, value)
+        result[key] = value
+    return result
+
+
+def same_name(old: Table, new: Table) -> bool:
+    """Whether a section goes on setting what it was about."""
+    return "name" not in new or new["name"] == old.get("name")
+
+
+def toml_value(text: str) -> Any:
+    """The TOML value of a text, or the text itself where it is none: adam needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,75 @@
+"""What a run tells: a record for each step and epoch, and all that is known at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import TrainConfig
+from .metrics import Evaluation
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One update. step counts from 1 over the run, batch from 1 over the epoch; loss is that of its batch.
+
+    gradient_norm: of all gradients together, before clipping. images_per_second: since the epoch began.
+    """
+
+    epoch: int
+    step: int
+    batch: int
+    batches: int
+    samples: int
+    loss: float
+    lr: float
+    gradient_norm: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch, counted from 1. Training figures are means over its steps, taken while the weights moved.
+
+    val_loss, val_accuracy: of the weights at its end, None without a validation split. seconds: both parts.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+    @property
+    def watched(self) -> float:
+        """The loss that tells epochs apart: on the validation split, else in training."""
+        return self.loss if self.val_loss is None else self.val_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished or interrupted training run.
+
+    val, test: the network as it was left, on those splits; None without the split, or when interrupted.
+    best_epoch: the one with the lowest validation (else training) loss, 0 before the first is whole.
+    seconds: training and validation, not the evaluation at the end. stopped: why it ended early, or None.
+    """
+
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    val: Evaluation | None
+    test: Evaluation | None
+    seconds: float
+    backend: str
+    config: TrainConfig
+    folder: Path | None
+    stopped: str | None
+
+
+def best_epoch(history: list[EpochRecord]) -> int:
+    """The first epoch with the lowest watched loss, 0 where there is none."""
+    return min(history, key=lambda record: record.watched).epoch if history else 0

@@ -1,0 +1,81 @@
+"""runs/<name>/: everything about one run, so that it can be understood and repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import RunFolderError
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+    from .records import Run
+
+
+def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
+    """root/<data>-<n>, with the first n from 1 on that is not there yet."""
+    number = 1
+    while (path := Path(root) / f"{data_name}-{number}").exists():
+        number += 1
+    return path
+
+
+class RunFolder:
+    """The folder of one run: config.toml, metrics.jsonl, best.gnet, last.gnet, evaluation.json, two pictures.
+
+    Made before the first step, so that a place that cannot be written costs no training.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: TrainConfig) -> None:
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            occupied = any(self.path.iterdir())
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder {self.path} cannot be made: {error.strerror}. Choose another place."
+            ) from error
+        if occupied:
+            raise RunFolderError(
+                f"The run folder {self.path} is not empty. Choose a new name: no run is overwritten."
+            )
+        self.write("config.toml", config.to_toml())
+
+    def write(self, name: str, text: str) -> None:
+        """A whole text file."""
+        self._put(name, text, "w")
+
+    def append(self, name: str, line: str) -> None:
+        """One more line of a text file."""
+        self._put(name, line + "\n", "a")
+
+    def _put(self, name: str, text: str, mode: str) -> None:
+        try:
+            with (self.path / name).open(mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise RunFolderError(
+                f"{name} cannot be written to the run folder {self.path}: {error.strerror}. "
+                "Choose another place."
+            ) from error
+
+    def finish(self, run: Run) -> None:
+        """evaluation.json, curves.png and confusion.png, as far as the run got."""
+        from .plots import draw_confusion, draw_curves  # matplotlib takes most of a second
+
+        splits = {"val": run.val, "test": run.test}
+        results = {name: split.to_dict() for name, split in splits.items() if split is not None}
+        about = {
+            "best_epoch": run.best_epoch,
+            "seconds": run.seconds,
+            "backend": run.backend,
+            "stopped": run.stopped,
+        }
+        self.write("evaluation.json", json.dumps(about | results, indent=2))
+        if run.history:
+            draw_curves(run.history, self.path / "curves.png")
+        shown = run.test or run.val
+        if shown is not None:
+            draw_confusion(shown, self.path / "confusion.png")

@@ -1,0 +1,174 @@
+"""The seam between the training loop and a backend: what one step needs, and nothing about how it is done.
+
+The loop decides (which samples, what targets, what rate); a stepper computes. Only `update` changes anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ..data import Split
+from ..errors import ConfigError, EngineError, ShapeError, did_you_mean
+from ..losses import Loss
+from ..network import BATCH, Sequential
+from ..ops.base import Grads
+from ..ops.reference import ReferenceOps
+from ..optim import Optimizer
+
+Array = np.ndarray
+BACKENDS = ("auto", "reference", "compiled")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What is known of a whole step before anything changes: its loss, and the norm of all gradients."""
+
+    loss: float
+    gradient_norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step may be taken. A NaN or infinity in any gradient makes the norm not finite."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a gradient g of the batch's mean loss is bounded before the optimiser's rule sees it.
+
+    value: each element to [-value, value]. norm: g * min(1, norm / (|g| + 1e-6)), |g| the norm of all
+    gradients together, as PyTorch's clip_grad_norm_ (Pascanu, Mikolov, Bengio 2013).
+    """
+
+    value: float | None = None
+    norm: float | None = None
+
+    def scale(self, gradient_norm: float) -> float:
+        """The factor of every gradient under `norm`."""
+        return 1.0 if self.norm is None else min(1.0, self.norm / (gradient_norm + 1e-6))
+
+
+class Stepper(Protocol):
+    """One backend's way to take the steps of one run over one training split.
+
+    A step: `accumulate` for each of its micro-batches, `guard`, and, where that is finite, `update`.
+    """
+
+    backend: str
+
+    def session(self) -> AbstractContextManager[None]:
+        """What must hold around all steps and predictions of a run, such as a number of threads."""
+
+    def accumulate(
+        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
+    ) -> tuple[Array, Array]:
+        """(losses (n,), scores (n, K)) of one micro-batch; its gradients are added to those of the step.
+
+        index: which samples of the training split; target (n, K), share (n,): what `Loss.targets` gave them.
+        step counts from 0; first_sample is the place of index[0] in the batch, and 0 begins a new step.
+        """
+
+    def guard(self) -> Guard:
+        """Loss and gradient norm of the step so far."""
+
+    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
+        """Clip, apply the optimiser's rule with these scalars by parameter name, commit announced state."""
+
+    def predict(self, images: Array) -> Array:
+        """Raw images -> scores (N, K), in evaluation mode."""
+
+
+class ReferenceStepper:
+    """Steps on the reference backend, in the precision of the network."""
+
+    backend = "reference"
+
+    def __init__(self, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int) -> None:
+        self.net, self.split, self.loss, self.optimizer, self.seed = net, split, loss, optimizer, seed
+        self._ops = ReferenceOps()
+        self._loss = 0.0
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        # BLAS cuts sums by its number of threads: with one, bits do not depend on the machine's cores.
+        # Overflow is no warning here: `guard` stops the step.
+        with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):
+            yield
+
+    def accumulate(
+        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
+    ) -> tuple[Array, Array]:
+        dtype = self.net.store.values.dtype
+        if first_sample == 0:
+            self._ops, self._loss = ReferenceOps(seed=self.seed, step=step), 0.0
+        self._ops.first_sample = first_sample
+        losses, scores, grads = self.net.loss_and_gradients(
+            self._ops,
+            self.split.inputs(index).astype(dtype, copy=False),
+            target.astype(dtype),
+            share.astype(dtype),
+            self.loss,
+        )
+        self._loss += float(losses.sum(dtype=np.float64))
+        self._add(grads, fresh=first_sample == 0)
+        return losses, scores
+
+    def _add(self, grads: Grads, fresh: bool) -> None:
+        """Put (or add) gradients in the store; those of frozen layers stay out, and so out of the norm."""
+        for name, slot in self.net.store.learning():
+            if name not in grads:
+                raise ConfigError(
+                    f"backward gave no gradient for {name}. Return it under the parameter's name."
+                )
+            if grads[name].shape != slot.shape:
+                raise ShapeError(
+                    f"The gradient of {name} must have shape {slot.shape}, got {grads[name].shape}."
+                )
+            total = self.net.store.grad(name)
+            total[...] = grads[name] if fresh else total + grads[name]
+
+    def guard(self) -> Guard:
+        squares = [
+            np.square(self.net.store.grad(n), dtype=np.float64).sum() for n, _ in self.net.store.learning()
+        ]
+        return Guard(self._loss, math.sqrt(sum(squares)))
+
+    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
+        grads = self.net.store.grads
+        if clip.value is not None:
+            np.clip(grads, -clip.value, clip.value, out=grads)
+        if clip.norm is not None:
+            grads *= clip.scale(self.guard().gradient_norm)
+        self.optimizer.update(self._ops, self.net.store, dict(scalars))
+        self._ops.commit()
+
+    def predict(self, images: Array) -> Array:
+        dtype = self.net.store.values.dtype
+        chunks = (self.net.inputs(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
+        return np.concatenate(
+            [ReferenceOps().call(self.net, x.astype(dtype, copy=False), False)[0] for x in chunks]
+        )
+
+
+def choose_backend(name: str) -> str:
+    """The backend that will run for a setting: "auto" takes the fastest one there is."""
+    if name not in BACKENDS:
+        raise ConfigError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)}")
+    if name == "compiled":
+        raise EngineError("The compiled engine cannot train yet. Use backend='reference' or 'auto'.")
+    return "reference"
+
+
+def make_stepper(
+    backend: str, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int
+) -> Stepper:
+    """The stepper of `choose_backend(backend)`."""
+    steppers: dict[str, Any] = {"reference": ReferenceStepper}
+    return steppers[choose_backend(backend)](net, split, loss, optimizer, seed)
