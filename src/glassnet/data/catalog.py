@@ -87,7 +87,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     if known not in IDX_SETS:
         choices = ["digits", *IDX_SETS, *ALIASES]
         raise DataError(f"There is no data set named {name!r}." + did_you_mean(name, choices))
-    return _idx_set(known, Path(cache) if cache is not None else _user_cache())
+    return _idx_set(known, Path(cache) if cache is not None else user_cache())
 
 
 def _digits() -> Dataset:
@@ -116,7 +116,8 @@ def _idx_set(name: str, cache: Path) -> Dataset:
     return Dataset(name, train=split("train", 60_000), test=split("t10k", 10_000))
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The folder that downloads are kept in."""
     import pooch
 
     return Path(pooch.os_cache("glassnet"))

@@ -1,0 +1,77 @@
+"""The program `glassnet`: its commands, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import GlassnetError
+from ..train import Interrupted
+from .doctor import doctor
+from .evaluate import evaluate
+from .predict import predict
+from .summary import summary
+from .train import train
+
+INTERRUPTED = 130  # as the shell counts a program ended by SIGINT
+
+
+class Commands(TyperGroup):
+    """Turns errors of ours, and files that cannot be opened, into one message and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted as error:
+            return fail(str(error), INTERRUPTED)
+        except KeyboardInterrupt:
+            return fail("Interrupted.", INTERRUPTED)
+        except (GlassnetError, OSError) as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            plain = isinstance(error, OSError) and error.strerror is not None
+            return fail(f"Error: {f'{error.filename}: {error.strerror}.' if plain else error}", 2)
+
+
+def fail(message: str, status: int) -> None:
+    """Say why on stderr, and end."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(status)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (train, evaluate, predict, summary, doctor):
+    app.command()(command)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, where --version was given."""
+    if wanted:
+        print(f"glassnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Convolutional networks you can see through: train, evaluate, look inside."""
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name="glassnet")

@@ -1,0 +1,68 @@
+"""glassnet doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .. import __version__
+from ..data.catalog import user_cache
+from ..errors import GlassnetError
+from ..train.stepper import BACKENDS, choose_backend
+from .output import JsonFlag, Output, table
+
+PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors", "threadpoolctl", "matplotlib")
+
+
+def doctor(json: JsonFlag = False) -> None:
+    """Show what runs where.
+
+    Versions, what the processor can do, which backend runs, and where files are kept.
+
+    Example: glassnet doctor
+    """
+    facts = {
+        "glassnet": __version__,
+        "python": platform.python_version(),
+        **{name: installed(name) for name in PACKAGES},
+        **processor(),
+        **{f"backend {name}": runs(name) for name in BACKENDS},
+        "data folder": os.environ.get("GLASSNET_DATA") or "not set (GLASSNET_DATA)",
+        "download cache": str(user_cache()),
+    }
+    output = Output(json)
+    output.say(table(["", ""], list(facts.items())).lstrip())
+    output.result(**facts)
+
+
+def installed(name: str) -> str:
+    """The version of a package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def processor() -> dict[str, Any]:
+    """What code would be compiled for, and where it is kept."""
+    try:
+        from ..engine import cache, cpu
+    except ImportError as error:
+        return {"processor": f"{platform.machine()}; the compiled engine cannot be loaded: {error}"}
+    host = cpu.host()
+    return {
+        "processor": f"{host.name}, {os.cpu_count()} logical cores",
+        "vectors": f"{host.lanes} float32 wide, {host.registers} registers",
+        "caches": f"L1 {host.l1 >> 10} KiB, L2 {host.l2 >> 10} KiB",
+        "machine code": str(cache.folder()),
+    }
+
+
+def runs(name: str) -> str:
+    """What a backend setting leads to."""
+    try:
+        return f"runs on {choose_backend(name)}"
+    except GlassnetError as error:
+        return str(error)

@@ -1,0 +1,47 @@
+"""glassnet evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import train
+from ..errors import DataError
+from ..io import load, model_file
+from .output import JsonFlag, Output, percent, table
+from .target import data_of, needed
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
+    data: Annotated[str | None, typer.Option(help="A data set, else that of the run.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Evaluate a model on test images.
+
+    Loss, accuracy, top-5 accuracy, and precision, recall and F1 of each class.
+
+    Example: glassnet evaluate runs/digits-1
+    """
+    path = model_file(model)
+    net = load(path)
+    dataset = needed(data or data_of(Path(model)), model)
+    if dataset.test is None:
+        raise DataError(f"The data set {dataset.name} has no test images.")
+    found = train.evaluate(net, dataset.test)
+    output = Output(json)
+    output.say(
+        f"{path} on the {found.samples:,} test images of {dataset.name}:",
+        f"loss {found.loss:.4f}, accuracy {percent(found.accuracy)}, top-{found.k} {percent(found.top_k)}",
+        "",
+        table(
+            ["class", "precision", "recall", "F1", "images"],
+            [
+                (row.name, percent(row.precision), percent(row.recall), percent(row.f1), row.support)
+                for row in found.per_class
+            ],
+        ),
+    )
+    output.result(model=str(path), data=dataset.name, **found.to_dict())

@@ -1,0 +1,55 @@
+"""How commands write: text for people, or with --json one object as the last line of stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TextIO
+
+import typer
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Text goes to stderr; the last line of stdout is one JSON object.")
+]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where text goes, and whether there is a result for machines."""
+
+    json: bool
+
+    @property
+    def stream(self) -> TextIO:
+        """Where people read."""
+        return sys.stderr if self.json else sys.stdout
+
+    def say(self, *lines: str) -> None:
+        """Text for people."""
+        print(*lines, sep="\n", file=self.stream, flush=True)
+
+    def result(self, **values: Any) -> None:
+        """The result for machines, where it is wanted."""
+        if self.json:
+            print(json.dumps(values))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns, numbers to the right."""
+    lines = [tuple(map(str, line)) for line in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def percent(share: float | None) -> str:
+    """98.3 %, or a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.2f} %"

@@ -1,0 +1,101 @@
+"""What is seen of a run in progress: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ..train import Callback, EpochRecord, StepRecord, Training
+from .output import Output, percent
+
+QUIET_SECONDS = 10.0
+
+
+class Bar(Callback):
+    """One bar for the whole run: images/s, loss and time left; a line above it for each epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn(
+                "{task.percentage:3.0f} %  {task.fields[speed]:,.0f} images/s  loss {task.fields[loss]:.4f} "
+            ),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+        )
+
+    def on_train_begin(self, training: Training) -> None:
+        total = training.config.epochs * training.batches
+        self.task: TaskID = self.progress.add_task(
+            "", total=total, epoch=f"1/{training.config.epochs}", speed=0.0, loss=float("nan")
+        )
+        self.progress.start()
+
+    def on_step(self, training: Training, record: StepRecord) -> None:
+        self.progress.update(
+            self.task,
+            completed=record.step,
+            epoch=f"{record.epoch}/{training.config.epochs}",
+            speed=record.images_per_second,
+            loss=record.loss,
+        )
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        self.progress.console.print(epoch_line(training, record), highlight=False)
+
+
+class Lines(Callback):
+    """A line for each epoch, and within a long one every ten seconds."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def on_train_begin(self, training: Training) -> None:
+        self.last = time.monotonic()
+
+    def on_step(self, training: Training, record: StepRecord) -> None:
+        if time.monotonic() - self.last > QUIET_SECONDS:
+            self.say(
+                f"epoch {record.epoch}/{training.config.epochs}  batch {record.batch}/{record.batches}  "
+                f"loss {record.loss:.4f}  {record.images_per_second:,.0f} images/s"
+            )
+
+    def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
+        self.say(epoch_line(training, record))
+
+    def say(self, line: str) -> None:
+        """A line now; the next but one no sooner than after the quiet time."""
+        self.output.say(line)
+        self.last = time.monotonic()
+
+
+@contextmanager
+def progress(output: Output) -> Iterator[Callback]:
+    """The bar on a terminal, taken away whatever happens; else lines."""
+    console = Console(file=output.stream)
+    if not console.is_terminal:
+        yield Lines(output)
+        return
+    bar = Bar(console)
+    try:
+        yield bar
+    finally:
+        bar.progress.stop()
+
+
+def epoch_line(training: Training, record: EpochRecord) -> str:
+    """One epoch's figures."""
+    validation = ""
+    if record.val_loss is not None:
+        validation = f"validation loss {record.val_loss:.4f}  accuracy {percent(record.val_accuracy)}  "
+    return (
+        f"epoch {record.epoch}/{training.config.epochs}  loss {record.loss:.4f}  {validation}"
+        f"{record.images_per_second:,.0f} images/s  {record.seconds:.1f} s"
+    )

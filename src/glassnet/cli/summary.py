@@ -1,0 +1,30 @@
+"""glassnet summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from .output import JsonFlag, Output
+from .target import network
+
+
+def summary(
+    target: Annotated[
+        str, typer.Argument(help="A data set, a config (.toml), a model file or a run folder.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Show the layers of a network.
+
+    Output shape, parameters, multiply-adds (MACs), bytes, and how many pixels one value sees.
+
+    Example: glassnet summary digits
+    """
+    net, _ = network(target)
+    found = net.summary()
+    output = Output(json)
+    output.say(str(found))
+    output.result(parameters=found.parameters, macs=found.macs, layers=[asdict(row) for row in found.rows])
