@@ -1,7 +1,8 @@
 """Optimisers. Each writes only its own rule, element by element; a backend applies it to every parameter.
 
-A rule is a pure function of numbers or arrays: rule(w, g, *state, *scalars) -> (w, *state). The scalars of a
-step (learning rate, bias corrections) are computed here in float64 and handed in.
+A rule is a pure function of numbers or arrays: rule(w, g, *state, s) -> (w, *state). The scalars `s` of a
+step (learning rate, bias corrections) are computed here in float64 and handed in; whole numbers in a rule are
+avoided, because compiled they would turn float32 into float64.
 """
 
 from __future__ import annotations
@@ -18,57 +19,45 @@ from .ops.base import Ops
 from .store import Slot, Store
 
 Value = Any  # an array or a scalar
+Scalars = Any  # a row of numbers
 
 
-def sgd(w: Value, g: Value, lr: Value, l2: Value, shrink: Value) -> tuple[Value, ...]:
+def sgd(w: Value, g: Value, s: Scalars) -> tuple[Value, ...]:
     """w - lr * (g + l2 * w), after w *= shrink."""
+    lr, l2, shrink = s[0], s[1], s[2]
     return (shrink * w - lr * (g + l2 * w),)
 
 
-def momentum_sgd(
-    w: Value, g: Value, v: Value, lr: Value, l2: Value, shrink: Value, momentum: Value
-) -> tuple[Value, ...]:
+def momentum_sgd(w: Value, g: Value, v: Value, s: Scalars) -> tuple[Value, ...]:
     """v = momentum * v + g; w - lr * v."""
+    lr, l2, shrink, momentum = s[0], s[1], s[2], s[3]
     v = momentum * v + (g + l2 * w)
     return shrink * w - lr * v, v
 
 
-def nesterov_sgd(
-    w: Value, g: Value, v: Value, lr: Value, l2: Value, shrink: Value, momentum: Value
-) -> tuple[Value, ...]:
+def nesterov_sgd(w: Value, g: Value, v: Value, s: Scalars) -> tuple[Value, ...]:
     """v = momentum * v + g; w - lr * (g + momentum * v)."""
+    lr, l2, shrink, momentum = s[0], s[1], s[2], s[3]
     g = g + l2 * w
     v = momentum * v + g
     return shrink * w - lr * (g + momentum * v), v
 
 
-def rmsprop(
-    w: Value, g: Value, s: Value, lr: Value, l2: Value, shrink: Value, alpha: Value, eps: Value
-) -> tuple[Value, ...]:
-    """s = alpha * s + (1 - alpha) * g^2; w - lr * g / (sqrt(s) + eps)."""
+def rmsprop(w: Value, g: Value, q: Value, s: Scalars) -> tuple[Value, ...]:
+    """q moves towards g^2 by `gain`; w - lr * g / (sqrt(q) + eps)."""
+    lr, l2, shrink, gain, eps = s[0], s[1], s[2], s[3], s[4]
     g = g + l2 * w
-    s = alpha * s + (1 - alpha) * g * g
-    return shrink * w - lr * g / (np.sqrt(s) + eps), s
+    q = q + gain * (g * g - q)
+    return shrink * w - lr * g / (np.sqrt(q) + eps), q
 
 
-def adam(
-    w: Value,
-    g: Value,
-    m: Value,
-    s: Value,
-    lr: Value,
-    l2: Value,
-    shrink: Value,
-    beta1: Value,
-    beta2: Value,
-    eps: Value,
-    root_correction: Value,
-) -> tuple[Value, ...]:
-    """m, s = moving means of g, g^2; w - lr * m / (sqrt(s) / root_correction + eps), lr corrected before."""
+def adam(w: Value, g: Value, m: Value, q: Value, s: Scalars) -> tuple[Value, ...]:
+    """m, q move towards g, g^2 by their gains; w - lr * m / (sqrt(q) / root + eps), lr and root corrected."""
+    lr, l2, shrink, gain, square_gain, eps, root = s[0], s[1], s[2], s[3], s[4], s[5], s[6]
     g = g + l2 * w
-    m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * g * g
-    return shrink * w - lr * m / (np.sqrt(s) / root_correction + eps), m, s
+    m = m + gain * (g - m)
+    q = q + square_gain * (g * g - q)
+    return shrink * w - lr * m / (np.sqrt(q) / root + eps), m, q
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +72,7 @@ class Optimizer:
     decay_all: bool = False
 
     state: ClassVar[tuple[str, ...]] = ()
+    fractions: ClassVar[tuple[str, ...]] = ()  # settings that must be at least 0 and below 1
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or not math.isfinite(self.lr):
@@ -91,6 +81,11 @@ class Optimizer:
             raise ConfigError(
                 f"{type(self).__name__} weight_decay must be at least 0, got {self.weight_decay}."
             )
+        for name in self.fractions:
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{type(self).__name__} {name} must be at least 0 and below 1, got {getattr(self, name)}."
+                )
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
         """The rule with these settings."""
@@ -132,6 +127,8 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
 
+    fractions = ("momentum",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and not self.momentum:
@@ -156,12 +153,13 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
 
     state = ("square",)
+    fractions = ("alpha",)
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
         return rmsprop
 
     def own_scalars(self, step: int) -> tuple[float, ...]:
-        return (self.alpha, self.eps)
+        return (1 - self.alpha, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +172,13 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     state = ("mean", "square")
+    fractions = ("beta1", "beta2")
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
         return adam
 
     def own_scalars(self, step: int) -> tuple[float, ...]:
-        return (self.beta1, self.beta2, self.eps, math.sqrt(1 - self.beta2**step))
+        return (1 - self.beta1, 1 - self.beta2, self.eps, math.sqrt(1 - self.beta2**step))
 
     def corrected(self, lr: float, step: int) -> float:
         return lr / (1 - self.beta1**step)

@@ -50,7 +50,7 @@ class Geometry:
 
 def pair(value: int | Sequence[int], what: str, *, at_least: int = 1) -> Pair:
     """An int or a pair of ints as a pair, each at least `at_least`."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
         raise ShapeError(f"{what} must be an int or a pair of ints of at least {at_least}, got {value!r}.")
     return values[0], values[1]
@@ -91,7 +91,7 @@ def _sides(what: str, padding: Padding, unpadded: Geometry) -> tuple[int, int, i
     if padding == "same":
         before, after = zip(*map(_same, unpadded.input, unpadded.extent, unpadded.stride), strict=True)
         return (before[0], after[0], before[1], after[1])
-    values = (padding,) if isinstance(padding, int) else tuple(padding)
+    values = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     if len(values) not in (1, 2, 4) or not all(isinstance(v, int) and v >= 0 for v in values):
         raise ShapeError(
             f'{what} padding must be "same", "valid", an int, a pair or (top, bottom, left, right), '
@@ -110,10 +110,10 @@ def _same(size: int, extent: int, stride: int) -> Pair:
 def check_image_shape(what: str, shape: Shape) -> tuple[int, int, int]:
     """`shape` without the batch as (H, W, C), or a ShapeError that says what to do."""
     if len(shape) != 3:
-        hint = (
-            " Put it before Flatten." if len(shape) == 1 else " Grey images need a channel axis: (H, W, 1)."
+        hints = {1: " Put it before Flatten.", 2: " Grey images need a channel axis: (H, W, 1)."}
+        raise ShapeError(
+            f"{what} needs an input of shape (N, H, W, C), got {batched(shape)}.{hints.get(len(shape), '')}"
         )
-        raise ShapeError(f"{what} needs an input of shape (N, H, W, C), got {batched(shape)}.{hint}")
     return shape[0], shape[1], shape[2]
 
 

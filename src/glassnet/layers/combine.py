@@ -69,7 +69,8 @@ class Residual(Layer):
         if main != beside:
             raise ShapeError(
                 f"{self.name} adds {batched(main)} from main to {batched(beside)} from its shortcut; "
-                "they must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."
+                "they must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes "
+                "that shape."
             )
         return main
 

@@ -197,7 +197,7 @@ class Ops(ABC):
     def group_norm(
         self, x: Array, gamma: Array, beta: Array, groups: int, eps: float
     ) -> tuple[Array, Array, Array]:
-        """(y, mean, rstd): each sample's channels in `groups`, over H, W too; mean and rstd are (N, groups)."""
+        """(y, mean, rstd): each sample's channels in `groups`, over H, W too; mean, rstd (N, groups)."""
 
     @abstractmethod
     def group_norm_parameter_grads(
@@ -270,4 +270,4 @@ class Ops(ABC):
         state: Sequence[Array],
         scalars: Sequence[Any],
     ) -> None:
-        """(parameter, *state) = rule(parameter, grad, *state, *scalars), in place."""
+        """(parameter, *state) = rule(parameter, grad, *state, scalars), in place."""

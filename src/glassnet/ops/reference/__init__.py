@@ -48,6 +48,6 @@ class ReferenceOps(ConvOps, PoolOps, PointwiseOps, NormOps, LossOps):
         state: Sequence[Array],
         scalars: Sequence[Any],
     ) -> None:
-        results = rule(parameter, grad, *state, *scalars)
+        results = rule(parameter, grad, *state, scalars)
         for array, result in zip((parameter, *state), results, strict=True):
             array[...] = result
