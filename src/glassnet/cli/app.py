@@ -14,6 +14,7 @@ from ..errors import GlassnetError
 from ..train import Interrupted
 from .doctor import doctor
 from .evaluate import evaluate
+from .gradcheck import gradcheck
 from .predict import predict
 from .summary import summary
 from .train import train
@@ -34,8 +35,14 @@ class Commands(TyperGroup):
         except (GlassnetError, OSError) as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
-            plain = isinstance(error, OSError) and error.strerror is not None
-            return fail(f"Error: {f'{error.filename}: {error.strerror}.' if plain else error}", 2)
+            return fail(f"Error: {described(error)}", 2)
+
+
+def described(error: Exception) -> str:
+    """Our own errors as they are; the system's with the file first and no number."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 def fail(message: str, status: int) -> None:
@@ -51,7 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary, doctor):
+for command in (train, evaluate, predict, summary, gradcheck, doctor):
     app.command()(command)
 
 

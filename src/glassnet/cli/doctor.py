@@ -10,8 +10,9 @@ from typing import Any
 from .. import __version__
 from ..data.catalog import user_cache
 from ..errors import GlassnetError
+from ..summary import table
 from ..train.stepper import BACKENDS, choose_backend
-from .output import JsonFlag, Output, table
+from .output import JsonFlag, Output
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors", "threadpoolctl", "matplotlib")
 
@@ -33,7 +34,7 @@ def doctor(json: JsonFlag = False) -> None:
         "download cache": str(user_cache()),
     }
     output = Output(json)
-    output.say(table(["", ""], list(facts.items())).lstrip())
+    output.say(*table(("what", "here"), list(facts.items()), left=2))
     output.result(**facts)
 
 

@@ -10,7 +10,8 @@ import typer
 from .. import train
 from ..errors import DataError
 from ..io import load, model_file
-from .output import JsonFlag, Output, percent, table
+from ..summary import table
+from .output import JsonFlag, Output, percent
 from .target import data_of, needed
 
 
@@ -36,12 +37,13 @@ def evaluate(
         f"{path} on the {found.samples:,} test images of {dataset.name}:",
         f"loss {found.loss:.4f}, accuracy {percent(found.accuracy)}, top-{found.k} {percent(found.top_k)}",
         "",
-        table(
-            ["class", "precision", "recall", "F1", "images"],
+        *table(
+            ("class", "precision", "recall", "F1", "images"),
             [
-                (row.name, percent(row.precision), percent(row.recall), percent(row.f1), row.support)
+                (row.name, percent(row.precision), percent(row.recall), percent(row.f1), f"{row.support:,}")
                 for row in found.per_class
             ],
+            left=1,
         ),
     )
     output.result(model=str(path), data=dataset.name, **found.to_dict())

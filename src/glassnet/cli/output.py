@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TextIO
 
@@ -34,20 +33,6 @@ class Output:
         """The result for machines, where it is wanted."""
         if self.json:
             print(json.dumps(values))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns, numbers to the right."""
-    lines = [tuple(map(str, line)) for line in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
 
 
 def percent(share: float | None) -> str:

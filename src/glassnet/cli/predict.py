@@ -9,7 +9,8 @@ import numpy as np
 import typer
 
 from ..io import load, model_file, read_images
-from .output import JsonFlag, Output, percent, table
+from ..summary import table
+from .output import JsonFlag, Output, percent
 
 
 def predict(
@@ -34,7 +35,7 @@ def predict(
     output = Output(json)
     columns = [f"{word} {k + 1}" for k in range(len(predictions[0][1])) for word in ("class", "score")]
     rows = [(file, *(c for name, score in top for c in (name, percent(score)))) for file, top in predictions]
-    output.say(table(["file", *columns], rows))
+    output.say(*table(("file", *columns), rows, left=1))
     output.result(
         predictions=[
             {"file": file, "top": [{"class": name, "score": score} for name, score in top]}

@@ -36,6 +36,7 @@ class Bar(Callback):
         self.task: TaskID = self.progress.add_task(
             "", total=total, epoch=f"1/{training.config.epochs}", speed=0.0, loss=float("nan")
         )
+        self.say(begin_line(training))
         self.progress.start()
 
     def on_step(self, training: Training, record: StepRecord) -> None:
@@ -48,7 +49,11 @@ class Bar(Callback):
         )
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
-        self.progress.console.print(epoch_line(training, record), highlight=False)
+        self.say(epoch_line(training, record))
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self.progress.console.print(line, highlight=False, soft_wrap=True)
 
 
 class Lines(Callback):
@@ -58,12 +63,12 @@ class Lines(Callback):
         self.output = output
 
     def on_train_begin(self, training: Training) -> None:
-        self.last = time.monotonic()
+        self.say(begin_line(training))
 
     def on_step(self, training: Training, record: StepRecord) -> None:
         if time.monotonic() - self.last > QUIET_SECONDS:
             self.say(
-                f"epoch {record.epoch}/{training.config.epochs}  batch {record.batch}/{record.batches}  "
+                f"epoch {record.epoch}/{training.config.epochs}  batch {record.batch}/{training.batches}  "
                 f"loss {record.loss:.4f}  {record.images_per_second:,.0f} images/s"
             )
 
@@ -90,11 +95,20 @@ def progress(output: Output) -> Iterator[Callback]:
         bar.progress.stop()
 
 
+def begin_line(training: Training) -> str:
+    """What is about to run, and where."""
+    config = training.config
+    return (
+        f"Training on {config.data}: {training.train_samples:,} images, {training.val_samples:,} held out; "
+        f"{config.epochs} x {training.batches} steps on the {training.backend} backend."
+    )
+
+
 def epoch_line(training: Training, record: EpochRecord) -> str:
     """One epoch's figures."""
     validation = ""
     if record.val_loss is not None:
-        validation = f"validation loss {record.val_loss:.4f}  accuracy {percent(record.val_accuracy)}  "
+        validation = f"val loss {record.val_loss:.4f}  accuracy {percent(record.val_accuracy)}  "
     return (
         f"epoch {record.epoch}/{training.config.epochs}  loss {record.loss:.4f}  {validation}"
         f"{record.images_per_second:,.0f} images/s  {record.seconds:.1f} s"

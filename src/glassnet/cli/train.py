@@ -40,7 +40,6 @@ def train(
     flags |= {"seed": seed, "backend": backend}
     resolved = resolve(data, config, flags, settings or [])
     output = Output(json)
-    output.say(f"Training on {resolved.data}. The settings are in the run folder's config.toml.")
     folder = run_dir / name if name else next_run(run_dir, resolved.data)
     with progress(output) as shown:
         _, run = fit_config(resolved, run_dir=folder, callbacks=[shown])
@@ -70,8 +69,7 @@ def report(output: Output, run: Run) -> None:
     )
     stopped = f" Stopped early: {run.stopped}." if run.stopped else ""
     output.say(
-        f"{len(run.history)} epochs in {run.seconds:.1f} s on the {run.backend} backend.{stopped}",
-        f"{figures[:1].upper()}{figures[1:]}.",
+        f"{figures[:1].upper()}{figures[1:]}, after {run.seconds:.1f} s.{stopped}",
         f"Everything is in {run.folder}: models, metrics, settings, curves.png, confusion.png.",
         "Next, try:",
         f"  glassnet evaluate {run.folder}",

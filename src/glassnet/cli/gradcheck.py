@@ -1,0 +1,38 @@
+"""glassnet gradcheck."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import isfinite
+from typing import Annotated
+
+import typer
+
+from .. import explain
+from .output import JsonFlag, Output
+from .target import needed, network
+
+
+def gradcheck(
+    target: Annotated[
+        str, typer.Argument(help="A data set, a config (.toml), a model file or a run folder.")
+    ],
+    data: Annotated[str | None, typer.Option(help="A data set, else that of the config or run.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Training images to check with.")] = 4,
+    json: JsonFlag = False,
+) -> None:
+    """Prove every gradient of a network.
+
+    Each is compared with central differences in float64, on some training images. A row for the input and
+    each parameter shows the largest relative error. Exit status 1 where a gradient is not proved.
+
+    Example: glassnet gradcheck runs/digits-1
+    """
+    net, known = network(target, data)
+    report = explain.gradcheck(net, needed(known, target).train[:samples])
+    output = Output(json)
+    output.say(str(report))
+    rows = [asdict(row) | {"error": row.error if isfinite(row.error) else None} for row in report.rows]
+    output.result(ok=report.ok, tolerance=report.tolerance, rows=rows)
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,334 @@
+"""The command line: what commands do, what they print, and how they end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import glassnet as gn
+from glassnet.cli.app import app
+from glassnet.cli.progress import Bar
+from glassnet.train import fit
+
+SOURCE = Path(__file__).parents[1] / "src"
+COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
+
+
+def run(capsys, *args):
+    """(exit status, stdout, stderr) of one command, in this process."""
+    with pytest.raises(SystemExit) as end:
+        app([str(arg) for arg in args], prog_name="glassnet")
+    captured = capsys.readouterr()
+    return end.value.code or 0, captured.out, captured.err
+
+
+def run_json(capsys, *args):
+    """(the object in the last line of stdout, stderr) of a command that succeeds."""
+    status, out, err = run(capsys, *args, "--json")
+    assert status == 0, err
+    assert out.count("\n") == 1
+    return json.loads(out), err
+
+
+def start(*args, folder):
+    """A command in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "glassnet", *args],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a picture of a seven and one trained run."""
+    folder = tmp_path_factory.mktemp("cli")
+    data = gn.data.load("digits")
+    seven = data.test.images[int(np.argmax(data.test.labels == 7)), ..., 0]
+    Image.fromarray(seven).resize((80, 80), Image.Resampling.NEAREST).save(folder / "seven.png")
+    layers = [gn.Flatten(), gn.Linear(10)]
+    net = gn.Sequential(layers, input_shape=data.image_shape)
+    fit(net, data, epochs=3, optimizer=gn.Adam(lr=0.01), run_dir=folder / "runs" / "digits-1")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+# Examples in the help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_in_the_help_runs(name, capsys):
+    status, text, _ = run(capsys, name, "--help")
+    examples = [line.split("Example: glassnet ")[1] for line in text.splitlines() if "Example:" in line]
+    assert status == 0 and examples
+    for example in examples:
+        assert example.split()[0] == name
+        status, out, err = run(capsys, *example.split())
+        assert status == 0, err
+        assert out and not err
+
+
+def test_help_loads_no_compiler_and_no_plots():
+    program = (
+        "import sys\nfrom glassnet.cli import main\n"
+        "try: main()\nexcept SystemExit: print({'numba', 'matplotlib', 'pooch'} & set(sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--help"], env=environment, capture_output=True, text=True
+    )
+    assert "Usage: glassnet" in result.stdout
+    assert result.stdout.splitlines()[-1] == "set()"
+
+
+# train
+
+
+def test_train_in_a_process_of_its_own(tmp_path):
+    process = start("train", "digits", "--epochs", "2", "--seed", "3", "--json", folder=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    result = json.loads(out)
+    assert result.keys() == {"test_accuracy", "val_accuracy", "epochs", "seconds", "backend", "run"}
+    assert (result["epochs"], result["backend"]) == (2, "reference")
+    assert Path(result["run"]) == Path("runs/digits-1")
+    assert result["test_accuracy"] > 0.15
+    assert "epoch 1/2  loss" in err and "epoch 2/2  loss" in err and "images/s" in err
+    names = {path.name for path in (tmp_path / "runs" / "digits-1").iterdir()}
+    assert {"config.toml", "metrics.jsonl", "best.gnet", "last.gnet", "curves.png", "confusion.png"} <= names
+
+
+def test_train_ends_with_the_accuracy_the_run_and_what_to_try(capsys):
+    args = ("train", "digits", "--epochs", "1", "--model", "linear", "--name", "said")
+    status, out, err = run(capsys, *args)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == (
+        "Training on digits: 1,295 images, 143 held out; 1 x 41 steps on the reference backend."
+    )
+    assert any(
+        re.fullmatch(r"Test accuracy [\d.]+ %, validation accuracy [\d.]+ %, after [\d.]+ s\.", x)
+        for x in lines
+    )
+    assert f"Everything is in {Path('runs/said')}" in out
+    assert [line.split()[1] for line in lines if line.startswith("  glassnet")] == [
+        "evaluate",
+        "summary",
+        "gradcheck",
+        "predict",
+    ]
+
+
+def test_options_go_over_the_config_and_set_over_both(capsys, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('data = "digits"\nmodel = "linear"\nepochs = 3\nbatch_size = 64\nseed = 1\n')
+    args = ("--epochs", 2, "--lr", 0.5, "--set", "epochs=1", "--set", "optimizer.beta1=0.8")
+    result, _ = run_json(capsys, "train", "--config", config, *args)
+    text = Path(result["run"], "config.toml").read_text()
+    assert result["epochs"] == 1
+    for line in ("epochs = 1", "batch_size = 64", "lr = 0.5", "beta1 = 0.8", "seed = 1", 'model = "linear"'):
+        assert line in text
+
+
+def test_the_same_seed_gives_the_same_run(capsys):
+    args = ("train", "digits", "--model", "linear", "--epochs", "1", "--seed")
+    one, two, other = (run_json(capsys, *args, seed)[0]["run"] for seed in (5, 5, 6))
+    files = [Path(path, "last.gnet").read_bytes() for path in (one, two, other)]
+    assert files[0] == files[1] != files[2]
+
+
+def test_ctrl_c_saves_and_exits_130(tmp_path):
+    process = start("train", "digits", "--epochs", "100000", folder=tmp_path)
+    while "epoch 2/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.startswith("Training was interrupted in epoch ")
+    assert err.endswith(f"Its model is {Path('runs/digits-1/last.gnet')}.\n")
+    assert gn.load(tmp_path / "runs" / "digits-1" / "last.gnet").classes == tuple("0123456789")
+
+
+# The other commands
+
+
+def test_evaluate_gives_the_figures_of_the_library(capsys):
+    result, err = run_json(capsys, "evaluate", "runs/digits-1")
+    data = gn.data.load("digits")
+    expected = gn.evaluate(gn.load("runs/digits-1/best.gnet"), data.test).to_dict()
+    assert {key: result[key] for key in expected} == expected
+    assert f"accuracy {100 * expected['accuracy']:.2f} %" in err
+    assert result["data"] == "digits"
+
+
+def test_evaluate_needs_to_know_the_data(capsys, tmp_path):
+    copy = tmp_path / "copy.gnet"
+    copy.write_bytes(Path("runs/digits-1/last.gnet").read_bytes())
+    assert run(capsys, "evaluate", copy) == (
+        2,
+        "",
+        f"Error: {copy} does not say what data it is for. Add --data, such as --data digits.\n",
+    )
+    assert run(capsys, "evaluate", copy, "--data", "digits")[0] == 0
+
+
+def test_predict_names_images_and_arrays(capsys, tmp_path):
+    images = gn.data.load("digits").test.images[:3]
+    np.save(tmp_path / "three.npy", images)
+    net = gn.load("runs/digits-1/best.gnet")
+    result, err = run_json(
+        capsys, "predict", "runs/digits-1", "seven.png", tmp_path / "three.npy", "--top-k", 2
+    )
+    files = [entry["file"] for entry in result["predictions"]]
+    assert files == ["seven.png", *(f"{tmp_path / 'three.npy'}[{i}]" for i in range(3))]
+    assert result["predictions"][0]["top"][0]["class"] == "7"
+    assert [p["top"][0]["class"] for p in result["predictions"][1:]] == net.predict(images).tolist()
+    assert all(p["top"][0]["score"] >= p["top"][1]["score"] for p in result["predictions"])
+    assert err.splitlines()[0].split() == ["file", "class", "1", "score", "1", "class", "2", "score", "2"]
+
+
+def test_summary_of_a_name_a_config_and_a_model(capsys, tmp_path):
+    config = tmp_path / "net.toml"
+    config.write_text('data = "digits"\nmodel = "linear"\n')
+    for target in (config, "runs/digits-1", "runs/digits-1/best.gnet"):
+        result, err = run_json(capsys, "summary", target)
+        assert result["parameters"] == result["macs"] + 10 == 650
+        assert [row["kind"] for row in result["layers"]] == ["Flatten", "Linear"]
+        assert "linear_1" in err
+    assert run_json(capsys, "summary", "digits")[0]["parameters"] > 650
+
+
+def test_gradcheck_of_a_model_proves_every_gradient(capsys):
+    result, err = run_json(capsys, "gradcheck", "runs/digits-1", "--samples", 2)
+    assert result["ok"] is True
+    assert [row["name"] for row in result["rows"]] == ["input", "linear_1.weight", "linear_1.bias"]
+    assert all(row["error"] < 1e-6 for row in result["rows"])
+    assert err.splitlines()[-1] == "3 of 3 gradients proved to 1e-06."
+
+
+def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
+    right = gn.Linear.backward
+
+    def wrong(self, ops, dy, x, *, input_grad=True):
+        dx, grads = right(self, ops, dy, x, input_grad=input_grad)
+        return dx, grads | {"bias": grads["bias"] * 1.001}
+
+    monkeypatch.setattr(gn.Linear, "backward", wrong)
+    status, out, err = run(capsys, "gradcheck", "runs/digits-1")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[-1] == "2 of 3 gradients proved to 1e-06."
+
+
+def test_doctor_tells_what_runs_where(capsys, monkeypatch):
+    monkeypatch.setenv("GLASSNET_DATA", "/some/where")
+    result, err = run_json(capsys, "doctor")
+    assert result["glassnet"] == gn.__version__
+    assert result["numpy"] == np.__version__
+    assert result["backend auto"] == result["backend reference"] == "runs on reference"
+    assert result["data folder"] == "/some/where"
+    assert {"processor", "machine code", "download cache"} <= result.keys()
+    assert "runs on reference" in err
+
+
+def test_doctor_without_the_compiler(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    for name in [name for name in sys.modules if name.startswith(("glassnet.engine", "llvmlite."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("glassnet.engine", raising=False)
+    result, _ = run_json(capsys, "doctor")
+    assert "the compiled engine cannot be loaded" in result["processor"]
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"glassnet {gn.__version__}\n", "")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train"], "train needs a data set or a --config file. Try: glassnet train digits"),
+        (["train", "mnits"], "There is no data set named 'mnits'. Did you mean 'mnist'?"),
+        (["train", "digits", "--set", "epoch=1"], "Unknown setting 'epoch'. Did you mean 'epochs'?"),
+        (["train", "digits", "--model", "smal"], "Unknown model 'smal'. Did you mean 'small'?"),
+        (
+            ["train", "digits", "--run-dir", "seven.png"],
+            "The run folder seven.png/digits-1 cannot be made: Not a directory. Choose another place.",
+        ),
+        (
+            ["evaluate", "runs/none"],
+            "There is no model file or run folder runs/none. Train one with `glassnet train digits`.",
+        ),
+        (
+            ["evaluate", "runs"],
+            "The folder runs holds no best.gnet or last.gnet, so that it is not a run folder.",
+        ),
+        (["predict", "runs/digits-1", "eight.png"], "eight.png: No such file or directory."),
+        (
+            ["predict", "runs/digits-1", "runs/digits-1/config.toml"],
+            "runs/digits-1/config.toml is not an image that Pillow can read (cannot identify image file "
+            "'runs/digits-1/config.toml').",
+        ),
+        (["summary", "digit"], "There is no data set named 'digit'. Did you mean 'digits'?"),
+    ],
+)
+def test_errors_are_one_message(capsys, args, message):
+    assert run(capsys, *args) == (2, "", f"Error: {message}\n")
+
+
+def test_debug_shows_where(capsys):
+    status, out, err = run(capsys, "--debug", "evaluate", "nowhere")
+    assert (status, out) == (2, "")
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.splitlines()[-1].startswith("Error: There is no model file")
+
+
+# Output
+
+
+class Shown(Bar):
+    """A bar on a terminal of the test's."""
+
+    def __init__(self):
+        super().__init__(Console(file=io.StringIO(), force_terminal=True, width=100))
+
+    def text(self):
+        self.progress.stop()
+        return self.progress.console.file.getvalue()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_bar_shows_speed_loss_and_time_left(monkeypatch, plain):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if plain:
+        monkeypatch.setenv("NO_COLOR", "1")
+    data = gn.data.load("digits")
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=data.image_shape)
+    bar = Shown()
+    fit(net, (data.train.images[:200], data.train.labels[:200]), epochs=2, callbacks=[bar])
+    text = bar.text()
+    assert "epoch 2/2" in text and "images/s  loss" in text and "left" in text
+    assert "epoch 1/2  loss" in text
+    assert ("\x1b[36m" in text) is not plain  # cyan is the colour of the time left
