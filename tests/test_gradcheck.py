@@ -10,7 +10,7 @@ from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.explain import GradcheckReport, GradcheckRow
 from messages import message_of
 
-SHAPE = (6, 6, 2)
+SHAPE = (4, 4, 2)
 
 
 def network(*layers, before=(), classes=3):
@@ -32,7 +32,7 @@ def test_a_network_of_everything_is_proved(batch):
     net = network(
         gn.BatchNorm2d(),
         gn.ReLU(),
-        gn.Residual([gn.Conv2d(4, 3, padding="same", groups=2), gn.GroupNorm(2), gn.Dropout(0.3), gn.GELU()]),
+        gn.Residual([gn.Conv2d(4, 3, padding="same", groups=2), gn.GroupNorm(2), gn.Dropout(0.3), gn.SiLU()]),
         gn.Concat([[gn.MaxPool2d(3, stride=2, padding=1)], [gn.AvgPool2d(2), gn.Dropout2d(0.5)]]),
     )
     before = net.store.snapshot()
@@ -44,7 +44,6 @@ def test_a_network_of_everything_is_proved(batch):
     assert sorted(rows_of(report)) == sorted([*names, *net.store.parameters])
     modes = {row.name: row.mode for row in report.rows if row.mode != "training"}
     assert modes == {"conv2d_1.bias": "evaluation"}  # batch normalisation takes any bias away again
-    assert str(gn.gradcheck(net, *batch)) == str(report)
 
 
 def test_ties_and_kinks_are_evaded(generator):
