@@ -174,7 +174,8 @@ def test_kernel_reads_no_mutable_globals():
     with pytest.raises(EngineError) as error:
         make_scale(np.zeros(3)).fingerprint()
     assert str(error.value) == (
-        "scale reads constant, a ndarray; a kernel may read numbers, modules and functions marked @inline."
+        "scale reads constant, a ndarray; a kernel may read numbers, numpy, math "
+        "and functions marked @inline."
     )
 
 

@@ -33,6 +33,7 @@ FLAGS: dict[str, Any] = {
 HELPER_FLAGS = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _WORD = ir.IntType(64)
+_RETURNED = {None: types.void, int: types.int64, float: types.float32}
 
 
 def module(kernel: Kernel, cpu: Cpu, symbol: str) -> llvm.ModuleRef:
@@ -47,8 +48,8 @@ def module(kernel: Kernel, cpu: Cpu, symbol: str) -> llvm.ModuleRef:
     optimise(code, cpu)
     if missing := missing_symbols(code):
         raise EngineError(
-            f"Kernel {kernel.name} may raise an exception, or calls what the C library does not have: "
-            f"it needs {', '.join(missing)}."
+            f"Kernel {kernel.name} may raise an exception, as a range with a variable step does, or calls "
+            f"what the C library does not have: it needs {', '.join(missing)}."
         )
     return code
 
@@ -56,12 +57,23 @@ def module(kernel: Kernel, cpu: Cpu, symbol: str) -> llvm.ModuleRef:
 def _entry(kernel: Kernel) -> Any:
     """The function that reads an argument block and calls the kernel, compiled by Numba but not optimised."""
     body = njit(**HELPER_FLAGS)(_rebound(kernel.python, {}))
+    body._compiler._customize_flags = _distinct_arrays
     unpack = _unpack(kernel)
 
     def entry(block, lo, hi, leaf, first, worker):
         body(*unpack(block, lo, hi, leaf, first, worker))
 
     return cfunc(types.void(*[types.int64] * 6), **FLAGS)(entry)
+
+
+def _distinct_arrays(flags: Any) -> Any:
+    """Promise LLVM that the arrays of a kernel do not overlap.
+
+    Otherwise it compiles a vector loop and a scalar one, which round differently, and chooses between them by
+    how near in memory the arrays happen to lie. Numba has the flag, but no option for it.
+    """
+    flags.noalias = True
+    return flags
 
 
 @contextlib.contextmanager
@@ -104,7 +116,7 @@ def _lowered(helper: FunctionType, lower: Callable[..., Any]) -> Any:
     returned = inspect.get_annotations(helper, eval_str=True)["return"]
 
     def definition(context, *arguments):
-        signature = (types.int64 if returned is not None else types.void)(*arguments)
+        signature = _RETURNED[returned](*arguments)
 
         def generate(context, builder, signature, values):
             pairs = zip(signature.args, values, strict=True)

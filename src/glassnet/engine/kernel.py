@@ -6,10 +6,11 @@
             for c in range(x.shape[1]):
                 y[n, c] = factor * x[n, c]
 
-Arrays are C-contiguous. Parameters named in `EXECUTOR` say which part of the work a call does and are filled
-by the executor; the others come from an argument block, an array of int64 that holds for each array its
-address and shape, for each int its value, for each float its bits. A kernel allocates nothing and cannot
-raise: both are checked when it is compiled. Nothing is compiled, and Numba not imported, before it is needed.
+Arrays are C-contiguous and do not overlap, unless one is another and each element is read before it is
+written. Parameters named in `EXECUTOR` say which part of the work a call does and are filled by the executor;
+the others come from an argument block, an array of int64 that holds for each array its address and shape, for
+each int its value, for each float its bits. A kernel allocates nothing and cannot raise: both are checked
+when it is compiled. Nothing is compiled, and Numba not imported, before it is needed.
 
 With NUMBA_DISABLE_JIT=1 in the environment kernels run as the plain Python functions they are.
 """
@@ -24,7 +25,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,8 +95,8 @@ def inline(function: Function) -> Function:
 def intrinsic(lower: Callable[..., Any]) -> Callable[[Function], Function]:
     """Mark a helper whose compiled form is built by lower(builder, *arguments) of llvmlite values.
 
-    An array arrives as the pointer to its data, a tuple as a list. The helper returns an int, as its
-    annotation must say, or None.
+    An array arrives as the pointer to its data, a tuple as a list. The helper returns an int, a
+    float (which is float32) or None, as its annotation must say.
     """
     return lambda function: _mark(function, lower)
 
@@ -239,7 +240,7 @@ def _value(kind: Scalar | Array, words: NDArray[np.int64]) -> Any:
 def _view(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """The array of `shape` at `address`."""
     size = math.prod(shape) * dtype.itemsize
-    memory: Any = (ctypes.c_char * size).from_address(address)
+    memory: Any = (ctypes.c_char * size).from_address(int(address))
     return np.ndarray(shape, dtype, memory)
 
 
@@ -256,12 +257,13 @@ def _code(code: CodeType) -> Any:
 
 def _constant(name: str, value: object, function: FunctionType) -> str:
     if isinstance(value, FunctionType) and is_helper(value):
-        return repr(_described(value))
-    if isinstance(value, ModuleType | type) or value.__class__.__module__ == "builtins":
+        lower = value.__dict__["glassnet_lower"]
+        return repr(_described(value) if lower is None else _code(lower.__code__))
+    if value is np or value is math or isinstance(value, type | bool | int | float | str | tuple):
         return repr(value)
     if isinstance(value, np.generic):
         return f"{value.dtype} {value!r}"
     raise EngineError(
-        f"{function.__name__} reads {name}, a {type(value).__name__}; a kernel may read numbers, modules and "
-        "functions marked @inline."
+        f"{function.__name__} reads {name}, a {type(value).__name__}; a kernel may read numbers, numpy, math "
+        "and functions marked @inline."
     )

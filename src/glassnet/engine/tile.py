@@ -32,7 +32,7 @@ _TIME_OF_HALF = 0.55
 class TileSpec:
     """A tile of `rows` rows by `vectors` vectors of `lanes` channels, `last_lanes` in the last vector.
 
-    Row i of A and of C is at (i // inner) * outer stride + (i % inner) * row stride; `inner` 0 means all rows.
+    Row i of A and of C is at (i // inner) * outer stride + (i % inner) * row stride; `inner` 0: all rows.
     Sums start at zero, at what C holds ("load") or at a bias; `relu` ends with max(sum, 0) and keeps NaN.
     """
 

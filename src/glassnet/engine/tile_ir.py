@@ -60,7 +60,7 @@ class _Builder:
         builder.ret_void()
 
     def _loop(self, levels: str, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        """The loop over levels[0] around those over the rest; returns the sums after it. It runs at least once."""
+        """The loop over levels[0] around those over the rest; returns the sums after it. Counts are >= 1."""
         if not levels:
             return self._step(heads, b, sums)
         builder, level = self.builder, levels[0]
