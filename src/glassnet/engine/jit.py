@@ -19,7 +19,7 @@ from numba.np.arrayobj import make_array, populate_array
 
 from glassnet.engine.cpu import Cpu
 from glassnet.engine.kernel import EXECUTOR, Array, Kernel, Scalar, f32, i64, is_helper, read_names
-from glassnet.engine.llvm import export_only, missing_symbols, optimise
+from glassnet.engine.llvm import missing_symbols, optimise
 from glassnet.errors import EngineError
 
 # Never nnan or ninf: a NaN must survive to be reported. _nrt=False refuses whatever would allocate.
@@ -44,8 +44,7 @@ def module(kernel: Kernel, cpu: Cpu, symbol: str) -> llvm.ModuleRef:
     except NumbaError as error:
         raise EngineError(f"Kernel {kernel.name} does not compile: {error}") from error
     code = llvm.parse_assembly(compiled.inspect_llvm())
-    export_only(code, symbol, compiled.native_name)
-    optimise(code, cpu)
+    optimise(code, cpu, compiled.native_name, symbol)
     if missing := missing_symbols(code):
         raise EngineError(
             f"Kernel {kernel.name} may raise an exception, as a range with a variable step does, or calls "

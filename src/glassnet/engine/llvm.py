@@ -23,31 +23,35 @@ def target_machine(cpu: Cpu) -> llvm.TargetMachine:
     )
 
 
-def optimise(module: llvm.ModuleRef, cpu: Cpu) -> None:
-    """Run LLVM's -O3 pipeline, vectorisers included, over `module` for `cpu`."""
+def optimise(module: llvm.ModuleRef, cpu: Cpu, entry: str, symbol: str) -> None:
+    """Run LLVM's -O3 pipeline for `cpu`, vectorisers included, and rename the function `entry` to `symbol`.
+
+    All else becomes private, so that it can be inlined or dropped. What remains is named anew: names that Numba
+    gives hold counters, and the same kernel is to give the same bytes.
+    """
+    for item in _defined(module):
+        if item.name != entry:
+            item.linkage = "internal"
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = options.slp_vectorization = True
     passes = llvm.create_pass_builder(target_machine(cpu), options)
     passes.getModulePassManager().run(module, passes)
+    for number, item in enumerate(_defined(module)):
+        item.name = symbol if item.name == entry else f"{symbol}_{number}"
 
 
-def export_only(module: llvm.ModuleRef, symbol: str, entry: str) -> None:
-    """Rename the function `entry` to `symbol`; make all else private, so that LLVM can inline or drop it.
+def _items(module: llvm.ModuleRef) -> list[llvm.ValueRef]:
+    return [item for items in (module.functions, module.global_variables) for item in items]
 
-    Private names are numbered anew: Numba's hold counters, and the same kernel is to give the same bytes.
-    """
-    module.get_function(entry).name = symbol
-    items = [item for group in (module.functions, module.global_variables) for item in group]
-    for number, item in enumerate(items):
-        if not item.is_declaration and item.name != symbol:
-            item.name, item.linkage = f"{symbol}_{number}", "internal"
+
+def _defined(module: llvm.ModuleRef) -> list[llvm.ValueRef]:
+    return [item for item in _items(module) if not item.is_declaration]
 
 
 def missing_symbols(module: llvm.ModuleRef) -> list[str]:
     """What `module` calls or reads that no C library provides."""
-    declared = [item for items in (module.functions, module.global_variables) for item in items]
-    names = [item.name for item in declared if item.is_declaration and not item.name.startswith("llvm.")]
-    return [name for name in names if not hasattr(_c_library(), name)]
+    names = [item.name for item in _items(module) if item.is_declaration]
+    return [name for name in names if not name.startswith("llvm.") and not hasattr(_c_library(), name)]
 
 
 class Loader:

@@ -1,0 +1,135 @@
+"""From recorded operations to a program: run the passes, lower, place in memory, bind addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from glassnet.engine import lower_conv, lower_image, lower_step, program
+from glassnet.engine.cpu import Cpu, host
+from glassnet.engine.lower import LEAVES, LOWER, Context, Slots, lower
+from glassnet.errors import EngineError
+from glassnet.plan.passes.dead import drop_dead
+from glassnet.plan.passes.fuse import fuse
+from glassnet.plan.passes.layout import Layout
+from glassnet.plan.passes.memory import Memory, plan_memory
+from glassnet.plan.passes.schedule import schedule
+from glassnet.plan.plan import Rows, Section, Span, Step
+from glassnet.plan.symbols import Operation, Symbol
+from glassnet.store import aligned
+
+FAMILIES = (lower_conv, lower_image, lower_step)  # importing them fills LOWER
+CACHE_SHARE = 0.6
+"""Of a core's second-level cache, what the samples in flight may take; weights need the rest."""
+MOST_IN_FLIGHT = 16
+
+
+@dataclass
+class Compiled:
+    """A program with its sections as planned, for printing, and its memory."""
+
+    sections: list[Section]
+    program: program.Program
+    memory: Memory
+    capacity: int
+    chunk: int
+    workers: int
+    arenas: tuple[np.ndarray, np.ndarray]
+    macs: int
+
+    def first(self, name: str) -> int:
+        """The number of the first section of that name; the number of sections where there is none."""
+        names = [section.name for section in self.sections]
+        return names.index(name) if name in names else len(names)
+
+
+def compile_operations(
+    operations: list[Operation],
+    needed: Iterable[Symbol],
+    *,
+    capacity: int,
+    slots: Slots,
+    workers: int,
+    cpu: Cpu | None = None,
+    pending: Callable[[np.ndarray], np.ndarray] = lambda state: state,
+    reuse: bool = True,
+) -> Compiled:
+    """Passes, lowering and binding; `needed` are the symbols that the caller reads.
+
+    The number of samples in flight is chosen from the memory that one takes, never from the number of workers.
+    """
+    cpu = cpu or host()
+    operations = fuse(drop_dead(operations, needed))
+    if unknown := sorted({op.kind for op in operations} - LOWER.keys()):
+        raise EngineError(f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'.")
+    layout = Layout(operations)
+    chunk, previous = 1, 0
+    while chunk != previous:
+        previous = chunk
+        context = Context(cpu, layout, capacity, chunk, slots, pending)
+        sections = schedule([(operation, lower(operation, context)) for operation in operations])
+        memory = plan_memory(sections, layout, capacity=capacity, chunk=chunk, reuse=reuse)
+        if chunk == 1:
+            fit = int(CACHE_SHARE * cpu.l2 / max(memory.local_bytes, 1))
+            chunk = max(1, min(fit, MOST_IN_FLIGHT, -(-capacity // LEAVES)))
+    arenas = (
+        aligned(workers * memory.local_bytes, np.uint8),
+        aligned(memory.shared_bytes, np.uint8),
+    )
+    bound = [_bind(section, layout, memory, arenas, capacity, chunk, workers) for section in sections]
+    macs = sum(
+        step.macs * (capacity if step.placement == "sample" else 1) for s in sections for step in s.steps
+    )
+    return Compiled(
+        sections, program.Program(bound, cpu), memory, capacity, chunk, workers, arenas, macs
+    )
+
+
+def _bind(
+    section: Section,
+    layout: Layout,
+    memory: Memory,
+    arenas: tuple[np.ndarray, np.ndarray],
+    capacity: int,
+    chunk: int,
+    workers: int,
+) -> program.Section:
+    """The section with an argument block a worker for each step."""
+
+    def bound(step: Step) -> program.Step:
+        blocks = []
+        for worker in range(workers):
+            arguments: list[object] = []
+            for argument in step.arguments:
+                if isinstance(argument, Span | Rows):
+                    arguments += _operand(argument, layout, memory, arenas, capacity, chunk, worker)
+                else:
+                    arguments.append(argument)
+            blocks.append(step.kernel.block(*arguments))
+        return program.Step(step.kernel, np.stack(blocks), units=0 if section.by_sample else step.units)
+
+    steps = [bound(step) for step in section.steps]
+    kind = "sample" if section.by_sample else "spread"
+    return program.Section(kind, steps, chunk=chunk, leaves=LEAVES)
+
+
+def _operand(
+    argument: Span | Rows,
+    layout: Layout,
+    memory: Memory,
+    arenas: tuple[np.ndarray, np.ndarray],
+    capacity: int,
+    chunk: int,
+    worker: int,
+) -> list[object]:
+    symbol = argument.symbol
+    place, image = memory.places[layout.home(symbol)], layout.image(symbol)
+    arena = arenas[0] if place.local else arenas[1]
+    address = arena.ctypes.data + place.offset + (worker * memory.local_bytes if place.local else 0)
+    rows = chunk if place.local else capacity
+    if isinstance(argument, Rows):
+        return [(address, (rows, *(argument.shape or (image.size,))))]
+    row = image.row if argument.row is None else argument.row
+    return [(address, (rows, image.size)), image.at + argument.offset, row]

@@ -1,0 +1,368 @@
+"""Convolution and linear layers as tables of register tiles.
+
+All three passes are the same loop (see `tile`): a table lists, for one row of the output, each tile with where
+it enters its operands; a kernel walks the rows. The tables come from the lowerings in `lower_conv`.
+"""
+
+from __future__ import annotations
+
+from glassnet.engine.image import ZERO, clear_halo
+from glassnet.engine.kernel import f32, i64, kernel
+from glassnet.engine.tile import call_tile
+
+
+@kernel
+def tile_rows(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    w: f32[1],
+    bias: f32[1],
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    tiles: i64[2],
+    sizes: i64[1],
+    strides: i64[1],
+    halo: i64[1],
+    lo: i64,
+    hi: i64,
+) -> None:
+    """Each output row of each sample from a table of tiles (address, offset in x, w, y and bias).
+
+    sizes: rows of the output, then R, S, K. strides: x from one output row to the next, y likewise, then the
+    steps of x (pixel, r, s, k), of w (r, s, k) and the pixel of y. halo: (height, width) of y where its halo is to
+    be cleared, (0, 0) where another step does that.
+    """
+    for n in range(lo, hi):
+        x_start = (n % x.shape[0]) * x.shape[1] + x_at
+        y_start = (n % y.shape[0]) * y.shape[1] + y_at
+        if halo[0] > 0:
+            clear_halo(y, n % y.shape[0], y_at, y_row, halo[0], halo[1])
+        for i in range(sizes[0]):
+            for t in range(tiles.shape[0]):
+                call_tile(
+                    tiles[t, 0],
+                    (sizes[1], sizes[2], sizes[3]),
+                    x,
+                    x_start + i * strides[0] + tiles[t, 1],
+                    (strides[2], 0),
+                    (strides[3], strides[4], strides[5]),
+                    w,
+                    tiles[t, 2],
+                    (strides[6], strides[7], strides[8]),
+                    y,
+                    y_start + i * strides[1] + tiles[t, 3],
+                    (strides[9], 0),
+                    bias,
+                    tiles[t, 4],
+                )
+
+
+@kernel
+def mask_by_output(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    height: i64,
+    width: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """x = 0 where y is not above 0, in place: the gradient of ReLU."""
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        for h in range(height):
+            for i in range(width):
+                if not y[q, y_at + h * y_row + i] > ZERO:
+                    x[r, x_at + h * x_row + i] = ZERO
+
+
+@kernel
+def tile_weight_grad(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    dw: f32[2],
+    tiles: i64[2],
+    sizes: i64[1],
+    strides: i64[1],
+    lo: i64,
+    hi: i64,
+    leaf: i64,
+    first: i64,
+) -> None:
+    """dw[leaf] += x^T dy of each sample; a table of tiles (starting at zero, at dw; offset in x, dy, dw).
+
+    sizes: S rows and K pixels of dy. strides: x (row, outer, s, k), dy (s, k), dw (row, outer).
+    """
+    for n in range(lo, hi):
+        x_start = (n % x.shape[0]) * x.shape[1] + x_at
+        dy_start = (n % dy.shape[0]) * dy.shape[1] + dy_at
+        fresh = first != 0 and n == lo
+        for t in range(tiles.shape[0]):
+            tile = tiles[t, 0] if fresh else tiles[t, 1]
+            call_tile(
+                tile,
+                (1, sizes[0], sizes[1]),
+                x,
+                x_start + tiles[t, 2],
+                (strides[0], strides[1]),
+                (0, strides[2], strides[3]),
+                dy,
+                dy_start + tiles[t, 3],
+                (0, strides[4], strides[5]),
+                dw,
+                leaf * dw.shape[1] + tiles[t, 4],
+                (strides[6], strides[7]),
+                dw,
+                0,
+            )
+
+
+@kernel
+def bias_grad(
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    db: f32[2],
+    height: i64,
+    width: i64,
+    lo: i64,
+    hi: i64,
+    leaf: i64,
+    first: i64,
+) -> None:
+    """db[leaf, o] += sum over samples and pixels of dy[n, h, w, o]."""
+    channels = db.shape[1]
+    if first:
+        for c in range(channels):
+            db[leaf, c] = ZERO
+    for n in range(lo, hi):
+        r = n % dy.shape[0]
+        for h in range(height):
+            for w in range(width):
+                start = dy_at + h * dy_row + w * channels
+                for c in range(channels):
+                    db[leaf, c] += dy[r, start + c]
+
+
+@kernel
+def rotate_weights(w: f32[4], taps: i64[2], groups: i64, wt: f32[1], lo: i64, hi: i64) -> None:
+    """wt[tap, o, c] = w[u, v, c, o] for each tap (u, v, offset in wt): a phase of the input gradient's weights.
+
+    With groups, o counts within its group and c over all input channels: wt[tap, o, g*C/groups + c].
+    """
+    inputs, outputs = w.shape[2], w.shape[3]
+    own = outputs // groups
+    for t in range(lo, hi):
+        u, v, start = taps[t, 0], taps[t, 1], taps[t, 2]
+        for g in range(groups):
+            for o in range(own):
+                for c in range(inputs):
+                    wt[start + (o * groups + g) * inputs + c] = w[u, v, c, g * own + o]
+
+
+@kernel
+def depthwise(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    w: f32[1],
+    bias: f32[1],
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    taps: i64[2],
+    sizes: i64[1],
+    lo: i64,
+    hi: i64,
+) -> None:
+    """y[i, j, c] = b[c] + sum over taps (offset in x, offset in w) of x * w, channel by channel.
+
+    sizes: output height, width, channels, x from row to row and pixel to pixel, y likewise, whether to end in
+    max(y, 0), and the height and row width whose halo in y is to be cleared (0 for not).
+    """
+    height, width, channels = sizes[0], sizes[1], sizes[2]
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        if sizes[8] > 0:
+            clear_halo(y, q, y_at, y_row, sizes[8], sizes[9])
+        for i in range(height):
+            for j in range(width):
+                to = y_at + i * sizes[5] + j * sizes[6]
+                start = x_at + i * sizes[3] + j * sizes[4]
+                for c in range(channels):
+                    y[q, to + c] = bias[c]
+                for t in range(taps.shape[0]):
+                    a, b = start + taps[t, 0], taps[t, 1]
+                    for c in range(channels):
+                        y[q, to + c] += x[r, a + c] * w[b + c]
+                if sizes[7]:
+                    for c in range(channels):
+                        if y[q, to + c] < ZERO:
+                            y[q, to + c] = ZERO
+
+
+@kernel
+def depthwise_weight_grad(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    dw: f32[2],
+    taps: i64[2],
+    sizes: i64[1],
+    lo: i64,
+    hi: i64,
+    leaf: i64,
+    first: i64,
+) -> None:
+    """dw[leaf, tap, c] += sum over pixels of x * dy. sizes: height, width, channels, x from row to row, pixel."""
+    height, width, channels = sizes[0], sizes[1], sizes[2]
+    if first:
+        for i in range(dw.shape[1]):
+            dw[leaf, i] = ZERO
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % dy.shape[0]
+        for i in range(height):
+            for t in range(taps.shape[0]):
+                b = taps[t, 1]
+                for j in range(width):
+                    start = x_at + i * sizes[3] + j * sizes[4] + taps[t, 0]
+                    at = dy_at + i * dy_row + j * channels
+                    for c in range(channels):
+                        dw[leaf, b + c] += x[r, start + c] * dy[q, at + c]
+
+
+@kernel
+def linear_rows(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    w: f32[1],
+    bias: f32[1],
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    tiles: i64[2],
+    columns: i64[2],
+    inner: i64,
+    samples: i64[1],
+    by_column: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """y = x w + b: samples are the rows of a tile. The work units are samples, or columns (`by_column`) of all.
+
+    tiles: (rows, address for each kind of column), rows falling to 1. columns: (kind, first output). inner: K.
+    """
+    from_column, to_column, from_row, to_row = 0, columns.shape[0], lo, hi
+    if by_column:
+        from_column, to_column, from_row, to_row = lo, hi, 0, samples[0]
+    outputs = w.shape[0] // inner
+    for t in range(from_column, to_column):
+        n = from_row
+        o = columns[t, 1]
+        for size in range(tiles.shape[0]):
+            rows = tiles[size, 0]
+            while to_row - n >= rows:
+                call_tile(
+                    tiles[size, 1 + columns[t, 0]],
+                    (1, 1, inner),
+                    x,
+                    (n % x.shape[0]) * x.shape[1] + x_at,
+                    (x.shape[1], 0),
+                    (0, 0, 1),
+                    w,
+                    o,
+                    (0, 0, outputs),
+                    y,
+                    (n % y.shape[0]) * y.shape[1] + y_at + o,
+                    (y.shape[1], 0),
+                    bias,
+                    o,
+                )
+                n += rows
+
+
+@kernel
+def linear_weight_grad(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    dw: f32[2],
+    tiles: i64[2],
+    samples: i64[1],
+    adding: i64[1],
+    lo: i64,
+    hi: i64,
+) -> None:
+    """dw[i, o] = sum over all n of x[n, i] * dy[n, o], or += where `adding`; a unit is a tile of the table.
+
+    tiles: (starting at zero, at dw; first input, first output). Needs no leaves: each unit sums over n in order.
+    """
+    for t in range(lo, hi):
+        call_tile(
+            tiles[t, 1] if adding[0] else tiles[t, 0],
+            (1, 1, samples[0]),
+            x,
+            x_at + tiles[t, 2],
+            (1, 0),
+            (0, 0, x.shape[1]),
+            dy,
+            dy_at + tiles[t, 3],
+            (0, 0, dy.shape[1]),
+            dw,
+            tiles[t, 2] * dw.shape[1] + tiles[t, 3],
+            (dw.shape[1], 0),
+            dw,
+            0,
+        )
+
+
+@kernel
+def transpose(w: f32[2], wt: f32[2], lo: i64, hi: i64) -> None:
+    """wt[o, i] = w[i, o], for units of 16 rows i."""
+    for b in range(lo, hi):
+        start, end = 16 * b, min(16 * b + 16, w.shape[0])
+        for o in range(w.shape[1]):
+            for i in range(start, end):
+                wt[o, i] = w[i, o]
+
+
+@kernel
+def sum_leaves(
+    parts: f32[2], total: f32[1], samples: i64[1], chunk: i64, adding: i64[1], lo: i64, hi: i64
+) -> None:
+    """total = the leaves added along a fixed binary tree, or += where `adding`; units are 256 numbers.
+
+    The tree depends on the number of leaves alone, so the sum has the same bits on any number of threads.
+    """
+    leaves = min(parts.shape[0], (samples[0] + chunk - 1) // chunk)
+    end = min(256 * hi, total.shape[0])
+    step = 1
+    while step < leaves:
+        leaf = 0
+        while leaf < leaves - step:
+            for i in range(256 * lo, end):
+                parts[leaf, i] += parts[leaf + step, i]
+            leaf += 2 * step
+        step *= 2
+    if adding[0]:
+        for i in range(256 * lo, end):
+            total[i] += parts[0, i]
+    else:
+        for i in range(256 * lo, end):
+            total[i] = parts[0, i]

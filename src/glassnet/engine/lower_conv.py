@@ -1,0 +1,336 @@
+"""Lowerings of convolution and linear layers: how each pass becomes a table of register tiles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from glassnet.engine import conv
+from glassnet.engine.image import clear_image, copy_image
+from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
+from glassnet.engine.tile import Columns, TileSpec, vector_shapes, plan_rows
+from glassnet.plan.passes.layout import Image, Phase, phases
+from glassnet.plan.plan import Span, Step
+from glassnet.plan.symbols import Operation, Symbol
+from glassnet.shapes import Geometry
+from glassnet.store import aligned
+
+NOTHING = np.zeros(1, np.float32)
+LARGE = 1 << 18
+"""Bytes of a linear layer's weights beyond which all samples go through it together, split by output."""
+
+
+def table(rows: list[list[int]]) -> np.ndarray:
+    """Rows of whole numbers as a kernel reads them."""
+    return np.array(rows, np.int64).reshape(len(rows), -1)
+
+
+def columns_at(channels: int, context: Context) -> list[tuple[int, Columns]]:
+    """(first channel, columns) for each run of channels that one tile computes."""
+    result, start = [], 0
+    for columns in vector_shapes(channels, context.cpu):
+        result.append((start, columns))
+        start += columns.channels
+    return result
+
+
+def tile(context: Context, rows: int, columns: Columns, **settings: Any) -> int:
+    """The address of a tile."""
+    spec = TileSpec(rows, columns.vectors, columns.lanes, columns.last_lanes, **settings)
+    return spec.address(context.cpu)
+
+
+def is_depthwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
+    """Whether every channel is a convolution of its own."""
+    return geometry.groups > 1 and geometry.groups == inputs == outputs
+
+
+@lowers("conv2d")
+def conv2d(operation: Operation, context: Context) -> list[Step]:
+    """Rows of a tile are output pixels; sums run over kernel rows, columns and channels."""
+    x, w, b = operation.inputs
+    assert x is not None and w is not None
+    y, geometry = operation.outputs[0], operation.settings["geometry"]
+    relu = operation.settings["activation"] == "relu"
+    of, to = context.image(x), context.image(y)
+    (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
+    c, o = of.channels, to.channels
+    top, _, left, _ = geometry.padding
+    corner = -top * of.row - left * c
+    height, width = geometry.output
+    macs = height * width * math.prod(w.shape)
+    bias = context.flat(b) if b is not None else NOTHING
+    if is_depthwise(geometry, c, o):
+        taps = [[corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)]
+        bias = bias if b is not None else np.zeros(c, np.float32)
+        sizes = [height, width, c, sh * of.row, sw * c, to.row, c, relu, to.height, to.width]
+        return [Step(conv.depthwise, (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes)), macs=macs)]
+    settings = {"start": "bias" if b is not None else "zero", "relu": relu}
+    tiles = []
+    for g in range(groups):
+        for first, columns in columns_at(o // groups, context):
+            out, j = g * (o // groups) + first, 0
+            for rows in plan_rows(width, columns.max_rows(context.cpu)):
+                address = tile(context, rows, columns, **settings)
+                tiles.append([address, corner + j * sw * c + g * (c // groups), out, j * o + out, out])
+                j += rows
+    own = c // groups
+    if dw == 1 and groups == 1:  # a row of the window is one run of memory
+        counts, x_steps, w_steps = (1, kh, kw * c), (0, dh * of.row, 1), (0, kw * c * o, o)
+    else:
+        counts, x_steps, w_steps = (kh, kw, own), (dh * of.row, dw * c, 1), (kw * own * o, own * o, o)
+    strides = (sh * of.row, to.row, sw * c, *x_steps, *w_steps, o)
+    return [_rows_step(context, x, w, bias, y, tiles, (height, *counts), strides, (to.height, to.width), macs)]
+
+
+def _rows_step(
+    context: Context,
+    x: Symbol,
+    w: Symbol | np.ndarray,
+    bias: np.ndarray,
+    y: Symbol,
+    tiles: list[list[int]],
+    sizes: tuple[int, ...],
+    strides: tuple[int, ...],
+    halo: tuple[int, int],
+    macs: int,
+) -> Step:
+    weights = w if isinstance(w, np.ndarray) else context.flat(w)
+    arguments = (span(x), weights, bias, span(y), table(tiles), ints(sizes), ints(strides), ints(halo))
+    return Step(conv.tile_rows, arguments, macs=macs)
+
+
+def ints(values: Any) -> np.ndarray:
+    """A row of whole numbers."""
+    return np.array([int(v) for v in values], np.int64)
+
+
+@lowers("conv2d_input_grad")
+def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
+    """Stride s: s*s dense convolutions of dy, each writing every s-th pixel of dx, with the weights turned."""
+    dy, w = operation.inputs[:2]
+    assert dy is not None and w is not None
+    dx, geometry = operation.outputs[0], operation.settings["geometry"]
+    of, to = context.image(dy), context.image(dx)
+    groups, c, o = geometry.groups, to.channels, of.channels
+    steps: list[Step] = []
+    down, across = phases(geometry, 0), phases(geometry, 1)
+    pairs = [(p, q) for p in down for q in across]
+    full = [(p, q) for p, q in pairs if p.taps and q.taps]
+    halo = (to.height, to.width)
+    if len(full) < len(pairs) or not full:
+        steps.append(Step(clear_image, (span(dx),)))
+        halo = (0, 0)
+    depthwise = is_depthwise(geometry, c, o)
+    macs = math.prod(geometry.output) * math.prod(w.shape)
+    if not depthwise:
+        turned, starts = _turn(w, full, groups, context)
+        steps.insert(0, turned)
+    for number, (p, q) in enumerate(full):
+        from_ = p.taps[0][1] * of.row + q.taps[0][1] * o
+        into = p.first * to.row + q.first * c
+        down_step, across_step = geometry.stride[0] * to.row, geometry.stride[1] * c
+        if depthwise:
+            taps = [
+                [i * of.row + j * o, (u * geometry.kernel[1] + v) * c] for u, i in p.taps for v, j in q.taps
+            ]
+            sizes = [p.count, q.count, c, of.row, o, down_step, across_step, False, *halo]
+            zero = np.zeros(c, np.float32)
+            arguments = (span(dy), context.flat(w), zero, Span(dx, offset=into), table(taps), ints(sizes))
+            steps.append(Step(conv.depthwise, arguments, macs=macs // len(full)))
+        else:
+            tiles = _phase_tiles(context, q, groups, c, o, from_, into, across_step, starts[number])
+            counts, x_steps, w_steps = _phase_steps(p, q, of, groups, c, o)
+            strides = (of.row, down_step, o, *x_steps, *w_steps, across_step)
+            weights = turned.arguments[-1]
+            steps.append(
+                _rows_step(context, dy, weights, NOTHING, dx, tiles, (p.count, *counts), strides, halo, macs // len(full))
+            )
+        halo = (0, 0)
+    return steps
+
+
+def _turn(
+    w: Symbol, full: list[tuple[Phase, Phase]], groups: int, context: Context
+) -> tuple[Step, list[int]]:
+    """The step that turns the weights of every phase, and where each phase's begin."""
+    block = math.prod(w.shape[2:])
+    taps, starts = [], []
+    for p, q in full:
+        starts.append(len(taps) * block)
+        taps += [[u, v, (len(taps) + i) * block] for i, (u, v) in enumerate((u, v) for u, _ in p.taps for v, _ in q.taps)]
+    turned = aligned(len(taps) * block, np.float32)
+    arguments = (context.array(w), table(taps), groups, turned)
+    return Step(conv.rotate_weights, arguments, "prepare", units=len(taps)), starts
+
+
+def _phase_tiles(
+    context: Context,
+    q: Phase,
+    groups: int,
+    c: int,
+    o: int,
+    from_: int,
+    into: int,
+    across_step: int,
+    start: int,
+) -> list[list[int]]:
+    tiles = []
+    for g in range(groups):
+        for first, columns in columns_at(c // groups, context):
+            channel, j = g * (c // groups) + first, 0
+            for rows in plan_rows(q.count, columns.max_rows(context.cpu)):
+                enter = from_ + j * o + g * (o // groups)
+                tiles.append([
+                    tile(context, rows, columns), enter, start + channel, into + j * across_step + channel, 0
+                ])
+                j += rows
+    return tiles
+
+
+def _phase_steps(
+    p: Phase, q: Phase, of: Image, groups: int, c: int, o: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """(R, S, K), steps of dy and of the turned weights: over the taps' rows, their columns and dy's channels."""
+    own = o // groups
+    block = own * c
+    i_step = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
+    j_step = q.taps[1][1] - q.taps[0][1] if len(q.taps) > 1 else 0
+    if groups == 1 and (j_step == 1 or len(q.taps) == 1):
+        k = len(q.taps) * o
+        return (1, len(p.taps), k), (0, i_step * of.row, 1), (0, len(q.taps) * block, c)
+    counts = (len(p.taps), len(q.taps), own)
+    return counts, (i_step * of.row, j_step * o, 1), (len(q.taps) * block, block, c)
+
+
+@lowers("conv2d_weight_grad")
+def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
+    """Rows of a tile are weights (u, v, c); sums run over all pixels of a sample; one accumulator a leaf."""
+    dy, x = operation.inputs
+    assert dy is not None and x is not None
+    geometry, total = operation.settings["geometry"], context.flat(operation.outputs[0])
+    of, by = context.image(x), context.image(dy)
+    (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
+    c, o = of.channels, by.channels
+    own = c // groups
+    corner = -geometry.padding[0] * of.row - geometry.padding[2] * c
+    height, width = geometry.output
+    parts = context.leaf_sums(total.size)
+    macs = height * width * total.size
+    if is_depthwise(geometry, c, o):
+        taps = [[corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)]
+        sizes = ints((height, width, c, sh * of.row, sw * c))
+        step = Step(conv.depthwise_weight_grad, (span(x), span(dy), parts, table(taps), sizes), macs=macs)
+        return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
+    tiles = []
+    outer = (0, 0)
+    for g in range(groups):
+        for first, columns in columns_at(o // groups, context):
+            out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
+            if dw == 1 and groups == 1 and 1 < kh and kh * kw * c <= most:  # all weights in one tile
+                outer = (dh * of.row, kw * c * o)
+                tiles.append(_weight_tile(context, kh * kw * c, columns, corner, out, out, inner=kw * c))
+                continue
+            runs = [(u, 0, kw * c) for u in range(kh)] if dw == 1 and groups == 1 else [
+                (u, v, own) for u in range(kh) for v in range(kw)
+            ]
+            for u, v, length in runs:
+                at = 0
+                for rows in plan_rows(length, most):
+                    enter = corner + u * dh * of.row + v * dw * c + g * own + at
+                    into = ((u * kw + v) * own + at) * o + out
+                    tiles.append(_weight_tile(context, rows, columns, enter, out, into))
+                    at += rows
+    strides = ints((1, outer[0], sh * of.row, sw * c, by.row, o, o, outer[1]))
+    arguments = (span(x), span(dy), parts, table(tiles), ints((height, width)), strides)
+    return [Step(conv.tile_weight_grad, arguments, macs=macs), sum_leaves_into(parts, total, context, adding=context.slots.adding)]
+
+
+def _weight_tile(
+    context: Context, rows: int, columns: Columns, enter: int, out: int, into: int, *, inner: int = 0
+) -> list[int]:
+    fresh = tile(context, rows, columns, start="zero", inner=inner)
+    return [fresh, tile(context, rows, columns, start="load", inner=inner), enter, out, into]
+
+
+@lowers("bias_grad")
+def bias_grad(operation: Operation, context: Context) -> list[Step]:
+    """Sums over pixels and samples, by leaf."""
+    (dy,) = operation.inputs
+    assert dy is not None
+    of, total = context.image(dy), context.flat(operation.outputs[0])
+    parts = context.leaf_sums(total.size)
+    step = Step(conv.bias_grad, (span(dy), parts, of.height, of.width // of.channels))
+    return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
+
+
+@lowers("linear")
+def linear(operation: Operation, context: Context) -> list[Step]:
+    """Rows of a tile are samples."""
+    x, w, b = operation.inputs
+    assert w is not None
+    bias = context.flat(b) if b is not None else NOTHING
+    settings = {"start": "bias" if b is not None else "zero", "relu": operation.settings["activation"] == "relu"}
+    return [_linear_step(context, x, context.array(w), bias, operation.outputs[0], settings)]
+
+
+def _linear_step(
+    context: Context, x: Symbol | None, w: np.ndarray, bias: np.ndarray, y: Symbol, settings: dict[str, Any]
+) -> Step:
+    inner, outputs = w.shape
+    large = w.nbytes >= LARGE
+    places = columns_at(outputs, context)
+    kinds = list(dict.fromkeys(columns for _, columns in places))
+    most = min(columns.max_rows(context.cpu) for columns in kinds)
+    most = min(most, context.capacity if large else context.chunk)
+    sizes = [most, *(n for n in (8, 4, 2, 1) if n < most)]
+    tiles = [[rows, *(tile(context, rows, columns, **settings) for columns in kinds)] for rows in sizes]
+    runs = [[kinds.index(columns), first] for first, columns in places]
+    arguments = (span(x), w.reshape(-1), bias, span(y), table(tiles), table(runs), inner, context.slots.samples, large)
+    if large:
+        return Step(conv.linear_rows, arguments, "batch", units=len(runs), macs=inner * outputs * context.capacity)
+    return Step(conv.linear_rows, arguments, macs=inner * outputs)
+
+
+@lowers("linear_input_grad")
+def linear_input_grad(operation: Operation, context: Context) -> list[Step]:
+    """dx = dy w^T, with the weights transposed once a step."""
+    dy, w = operation.inputs[:2]
+    assert w is not None
+    weights = context.array(w)
+    turned = aligned(weights.size, np.float32).reshape(weights.shape[::-1])
+    turn = Step(conv.transpose, (weights, turned), "prepare", units=-(-len(weights) // 16))
+    return [turn, _linear_step(context, dy, turned, NOTHING, operation.outputs[0], {})]
+
+
+@lowers("linear_weight_grad")
+def linear_weight_grad(operation: Operation, context: Context) -> list[Step]:
+    """Over the whole batch, split by weights: needs no leaves."""
+    dy, x = operation.inputs
+    dw = context.array(operation.outputs[0])
+    tiles = []
+    for first, columns in columns_at(dw.shape[1], context):
+        at = 0
+        for rows in plan_rows(len(dw), columns.max_rows(context.cpu)):
+            fresh, adding = (tile(context, rows, columns, start=start) for start in ("zero", "load"))
+            tiles.append([fresh, adding, at, first])
+            at += rows
+    arguments = (span(x), span(dy), dw, table(tiles), context.slots.samples, context.slots.adding)
+    macs = dw.size * context.capacity
+    return [Step(conv.linear_weight_grad, arguments, "batch", units=len(tiles), macs=macs)]
+
+
+@lowers("reshape")
+def reshape(operation: Operation, context: Context) -> list[Step]:
+    """Nothing where both sides lie alike; else a copy."""
+    if context.layout.same_memory(operation):
+        return []
+    (x,), (y,) = operation.inputs, operation.outputs
+    assert x is not None
+    of, to = context.image(x), context.image(y)
+    height, width = (of.height, of.width) if of.height > 1 else (to.height, to.width)
+    if of.height > 1 and to.height > 1 and of.width != to.width:
+        height, width = 1, of.height * of.width  # neither has a halo then
+    return [Step(copy_image, (Span(x, row=of.row if of.height > 1 else width), Span(y, row=to.row if to.height > 1 else width), height, width))]

@@ -1,0 +1,284 @@
+"""Pooling: windows over rows of pixels, all channels of a pixel at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glassnet.engine.image import ZERO, clear_halo
+from glassnet.engine.kernel import f32, i64, inline, kernel, u16
+
+LOWEST = np.float32(-np.inf)
+
+
+@inline
+def beats(value, best):
+    """Whether a later value of a window takes the place of the best so far; the first NaN stays."""
+    return value > best or (value != value and best == best)
+
+
+@kernel
+def max_pool_2x2(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    index: u16[2],
+    height: i64,
+    width: i64,
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """The common case: windows of 2x2 side by side, no padding."""
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        clear_halo(y, q, y_at, y_row, height, width * channels)
+        for i in range(height):
+            for j in range(width):
+                a = x_at + 2 * i * x_row + 2 * j * channels
+                b = a + x_row
+                to = y_at + i * y_row + j * channels
+                mark = (i * width + j) * channels
+                for c in range(channels):
+                    best, where = x[r, a + c], 0
+                    if beats(x[r, a + channels + c], best):
+                        best, where = x[r, a + channels + c], 1
+                    if beats(x[r, b + c], best):
+                        best, where = x[r, b + c], 2
+                    if beats(x[r, b + channels + c], best):
+                        best, where = x[r, b + channels + c], 3
+                    y[q, to + c] = best
+                    index[n % index.shape[0], mark + c] = where
+
+
+@kernel
+def max_pool(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    index: u16[2],
+    windows: i64[3],
+    width: i64,
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """Any window. windows (H', W', 5): the rows from, to and columns from, to inside the image, and the position
+    u*kw + v of the first of them; `width` is kw.
+    """
+    height, columns = windows.shape[0], windows.shape[1]
+    for n in range(lo, hi):
+        r, q, m = n % x.shape[0], n % y.shape[0], n % index.shape[0]
+        clear_halo(y, q, y_at, y_row, height, columns * channels)
+        for i in range(height):
+            for j in range(columns):
+                to = y_at + i * y_row + j * channels
+                mark = (i * columns + j) * channels
+                for c in range(channels):
+                    y[q, to + c] = LOWEST
+                    index[m, mark + c] = windows[i, j, 4]
+                for u in range(windows[i, j, 0], windows[i, j, 1]):
+                    for v in range(windows[i, j, 2], windows[i, j, 3]):
+                        start = x_at + u * x_row + v * channels
+                        where = windows[i, j, 4] + (u - windows[i, j, 0]) * width + v - windows[i, j, 2]
+                        for c in range(channels):
+                            if beats(x[r, start + c], y[q, to + c]):
+                                y[q, to + c] = x[r, start + c]
+                                index[m, mark + c] = where
+
+
+@kernel
+def max_pool_2x2_grad(
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    index: u16[2],
+    dx: f32[2],
+    dx_at: i64,
+    dx_row: i64,
+    height: i64,
+    width: i64,
+    channels: i64,
+    rows: i64,
+    columns: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """dx of `max_pool_2x2` for an image of `rows` x `columns`; an odd last row or column gets 0."""
+    for n in range(lo, hi):
+        r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
+        clear_halo(dx, r, dx_at, dx_row, rows, columns * channels)
+        for i in range(height):
+            for j in range(width):
+                a = dx_at + 2 * i * dx_row + 2 * j * channels
+                b = a + dx_row
+                start = dy_at + i * dy_row + j * channels
+                mark = (i * width + j) * channels
+                for c in range(channels):
+                    g, where = dy[q, start + c], index[m, mark + c]
+                    dx[r, a + c] = g if where == 0 else ZERO
+                    dx[r, a + channels + c] = g if where == 1 else ZERO
+                    dx[r, b + c] = g if where == 2 else ZERO
+                    dx[r, b + channels + c] = g if where == 3 else ZERO
+            for k in range(2 * width * channels, columns * channels):
+                dx[r, dx_at + 2 * i * dx_row + k] = ZERO
+                dx[r, dx_at + (2 * i + 1) * dx_row + k] = ZERO
+        for i in range(2 * height, rows):
+            for k in range(columns * channels):
+                dx[r, dx_at + i * dx_row + k] = ZERO
+
+
+@kernel
+def max_pool_grad(
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    index: u16[2],
+    dx: f32[2],
+    dx_at: i64,
+    dx_row: i64,
+    windows: i64[3],
+    width: i64,
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """dx of `max_pool`: each dy to the input that index names, summed where windows overlap."""
+    for n in range(lo, hi):
+        r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
+        for i in range(dx.shape[1]):
+            dx[r, i] = ZERO
+        for i in range(windows.shape[0]):
+            for j in range(windows.shape[1]):
+                start = dy_at + i * dy_row + j * channels
+                mark = (i * windows.shape[1] + j) * channels
+                for u in range(windows[i, j, 0], windows[i, j, 1]):
+                    for v in range(windows[i, j, 2], windows[i, j, 3]):
+                        to = dx_at + u * dx_row + v * channels
+                        where = windows[i, j, 4] + (u - windows[i, j, 0]) * width + v - windows[i, j, 2]
+                        for c in range(channels):
+                            if index[m, mark + c] == where:
+                                dx[r, to + c] += dy[q, start + c]
+
+
+@kernel
+def avg_pool(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    windows: i64[3],
+    counts: f32[2],
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """y = the sum of each window / counts."""
+    height, width = windows.shape[0], windows.shape[1]
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        clear_halo(y, q, y_at, y_row, height, width * channels)
+        for i in range(height):
+            for j in range(width):
+                to = y_at + i * y_row + j * channels
+                for c in range(channels):
+                    y[q, to + c] = ZERO
+                for u in range(windows[i, j, 0], windows[i, j, 1]):
+                    for v in range(windows[i, j, 2], windows[i, j, 3]):
+                        start = x_at + u * x_row + v * channels
+                        for c in range(channels):
+                            y[q, to + c] += x[r, start + c]
+                for c in range(channels):
+                    y[q, to + c] /= counts[i, j]
+
+
+@kernel
+def avg_pool_grad(
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    dx: f32[2],
+    dx_at: i64,
+    dx_row: i64,
+    windows: i64[3],
+    counts: f32[2],
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """dx of `avg_pool`: dy / counts to every input of the window."""
+    for n in range(lo, hi):
+        r, q = n % dx.shape[0], n % dy.shape[0]
+        for i in range(dx.shape[1]):
+            dx[r, i] = ZERO
+        for i in range(windows.shape[0]):
+            for j in range(windows.shape[1]):
+                start = dy_at + i * dy_row + j * channels
+                share = np.float32(1) / counts[i, j]
+                for u in range(windows[i, j, 0], windows[i, j, 1]):
+                    for v in range(windows[i, j, 2], windows[i, j, 3]):
+                        to = dx_at + u * dx_row + v * channels
+                        for c in range(channels):
+                            dx[r, to + c] += dy[q, start + c] * share
+
+
+@kernel
+def global_avg_pool(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    height: i64,
+    width: i64,
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """y[n, c] = mean over the image of x[n, :, :, c]."""
+    share = np.float32(1) / np.float32(height * width)
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        for c in range(channels):
+            y[q, y_at + c] = ZERO
+        for h in range(height):
+            for w in range(width):
+                start = x_at + h * x_row + w * channels
+                for c in range(channels):
+                    y[q, y_at + c] += x[r, start + c]
+        for c in range(channels):
+            y[q, y_at + c] *= share
+
+
+@kernel
+def global_avg_pool_grad(
+    dy: f32[2],
+    dy_at: i64,
+    dy_row: i64,
+    dx: f32[2],
+    dx_at: i64,
+    dx_row: i64,
+    height: i64,
+    width: i64,
+    channels: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """dx[n, h, w, c] = dy[n, c] / (height * width)."""
+    share = np.float32(1) / np.float32(height * width)
+    for n in range(lo, hi):
+        r, q = n % dx.shape[0], n % dy.shape[0]
+        clear_halo(dx, r, dx_at, dx_row, height, width * channels)
+        for h in range(height):
+            for w in range(width):
+                to = dx_at + h * dx_row + w * channels
+                for c in range(channels):
+                    dx[r, to + c] = dy[q, dy_at + c] * share

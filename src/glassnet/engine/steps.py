@@ -1,0 +1,255 @@
+"""Compiled passes of a network: a training step, and prediction. What a backend is asked for, with arrays in and out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from glassnet.engine.compile import Compiled, compile_operations
+from glassnet.engine.cpu import Cpu
+from glassnet.engine.executor import Executor
+from glassnet.engine.lower import Slots
+from glassnet.engine.update import RUN
+from glassnet.ops.base import Array, Grads, LayerLike, Ops
+from glassnet.plan.record import RecordingOps
+from glassnet.plan.symbols import Operation, Symbol
+from glassnet.shapes import Shape
+from glassnet.store import Slot, Store, aligned
+
+WORTH_A_THREAD = 2_000_000
+"""Multiply-adds, some 20 microseconds of one core, below which another thread can only hurt."""
+
+OWN_MEMORY = {"conv2d_weight_grad", "linear_weight_grad", "bias_grad"}
+"""Gradients that are computed right where the store keeps them."""
+
+
+class Trainable(Protocol):
+    """What the engine needs of a network."""
+
+    store: Store
+    input_shape: Shape | None
+    output_shape: Shape | None
+
+    def loss_and_gradients(
+        self, ops: Ops, x: Array, target: Array, share: Array, loss: Any = None
+    ) -> tuple[Array, Array, Grads]: ...
+
+
+class Rule(Protocol):
+    """What the engine needs of an optimiser."""
+
+    def rule(self) -> Any: ...
+
+    def kinds(self) -> tuple[str, ...]: ...
+
+    def scalars(self, slot: Slot, lr: float, step: int) -> tuple[float, ...]: ...
+
+
+def thread_count(threads: int | None = None) -> int:
+    """Threads to use at most: the argument, else GLASSNET_NUM_THREADS, else the processors this process may use."""
+    if threads is not None:
+        return max(1, threads)
+    named = os.environ.get("GLASSNET_NUM_THREADS", "")
+    if named.isdigit() and int(named) > 0:
+        return int(named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class TrainingStep:
+    """One step of one network on one set of images, for batches of up to `capacity` samples.
+
+    images (D, H, W, C) uint8 or float32; an input is images[index] * scale + shift. `accumulate` computes a
+    batch's losses and gradients, `norm` is the gradient's, `update` applies the rule: nothing else changes anything.
+    """
+
+    def __init__(
+        self,
+        net: Trainable,
+        loss: Any,
+        optimizer: Rule,
+        images: np.ndarray,
+        scale: np.ndarray,
+        shift: np.ndarray,
+        *,
+        capacity: int,
+        seed: int = 0,
+        threads: int | None = None,
+        cpu: Cpu | None = None,
+        reuse: bool = True,
+    ) -> None:
+        assert net.input_shape is not None and net.output_shape is not None
+        store = net.store
+        self.slots = Slots()
+        self.slots.random[0] = seed
+        outputs = net.output_shape[-1]
+        self.index = np.zeros(capacity, np.int64)
+        self.target = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
+        self.share = aligned(capacity, np.float32)
+        self.losses = aligned(capacity, np.float32)
+        self.scores = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
+        self.limits = np.array([1, np.inf], np.float32)
+        self._sums = np.zeros(max(1, -(-len(store.grads) // RUN)), np.float64)
+        self._pending = aligned(len(store.state), np.float32)
+        self._store = store
+
+        ops = RecordingOps(capacity)
+        x = ops.batch("input", net.input_shape)
+        feed = [ops.bound(a, "feed") for a in (images, self.index, scale, shift)]
+        ops.operations.append(Operation("gather", feed, [x], "input"))
+        slots = (ops.bound(self.target, "target"), ops.bound(self.share, "share"))
+        losses, scores, grads = net.loss_and_gradients(ops, x, *slots, loss)
+        losses.array = self.losses
+        exported = Symbol((1,), "exported", batched=False)
+        ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
+        needed = {losses, exported, *self._deliver(ops, grads)}
+        self._record_update(ops, optimizer)
+        workers = thread_count(threads)
+        self.compiled = compile_operations(
+            ops.operations,
+            needed,
+            capacity=capacity,
+            slots=self.slots,
+            workers=workers,
+            cpu=cpu,
+            pending=self._pending_view,
+            reuse=reuse,
+        )
+        self._executor = Executor()
+        self._clip_section, self._update_section = map(self.compiled.first, ("clip", "update"))
+
+    def _deliver(self, ops: RecordingOps, grads: Grads) -> list[Symbol]:
+        """Bind gradients to the store; the symbols that make them needed."""
+        producers = {symbol: op.kind for op in ops.operations for symbol in op.outputs}
+        needed = []
+        for name, _ in self._store.learning():
+            grad, place = grads[name], self._store.grad(name)
+            if producers[grad] in OWN_MEMORY:
+                grad.array = place
+                needed.append(grad)
+                continue
+            done = Symbol((1,), f"{name} delivered", batched=False)
+            ops.operations.append(Operation("deliver", [grad, ops.bound(place)], [done], name))
+            needed.append(done)
+        return needed
+
+    def _record_update(self, ops: RecordingOps, optimizer: Rule) -> None:
+        """Guard, clip, the rule on every run of parameters with the same scalars, and the running state."""
+        store = self._store
+        guarded = [ops.bound(store.grads, "grads"), ops.bound(self._sums, "sums")]
+        ops.operations.append(Operation("squared_norm", guarded, [], "guard"))
+        clipped = [ops.bound(store.grads, "grads"), ops.bound(self.limits, "limits")]
+        ops.operations.append(Operation("clip", clipped, [], "clip"))
+        for kind in optimizer.kinds():
+            store.add_optimizer_state(kind)
+        self._scalars: dict[str, np.ndarray] = {}
+        for name, start, end in _runs(store, optimizer):
+            first = next(slot for key, slot in store.parameters.items() if key == name)
+            scalars = np.zeros(len(optimizer.scalars(first, 1.0, 1)), np.float32)
+            self._scalars[name] = scalars
+            blocks = (store.values, store.grads, *(store.optimizer[kind] for kind in optimizer.kinds()))
+            symbols = [ops.bound(block[start:end], name) for block in blocks]
+            settings = {"rule": optimizer.rule(), "scalars": scalars}
+            ops.operations.append(Operation("update", list(symbols), [], name, settings))
+        if len(store.state):
+            state = [ops.bound(store.state, "state"), ops.bound(self._pending, "pending")]
+            ops.operations.append(Operation("commit", state, [], "state"))
+
+    def _pending_view(self, state: np.ndarray) -> np.ndarray:
+        """Where a running statistic waits for the step to commit."""
+        start = (state.ctypes.data - self._store.state.ctypes.data) // state.itemsize
+        return self._pending[start : start + state.size].reshape(state.shape)
+
+    def accumulate(self, index: Array, target: Array, share: Array, *, step: int, first_sample: int = 0) -> int:
+        """Losses, scores and gradients of one (part of a) batch; `first_sample` 0 begins a step."""
+        n = len(index)
+        self.index[:n], self.target[:n], self.share[:n] = index, target, share
+        self.slots.samples[0] = n
+        self.slots.adding[0] = first_sample > 0
+        self.slots.random[1], self.slots.random[2] = step, first_sample
+        if first_sample == 0 and len(self._pending):
+            self._pending[:] = self._store.state
+        self._run(0, self._clip_section, n)
+        return n
+
+    @property
+    def norm(self) -> float:
+        """The norm of all gradients of the step so far; not finite where any of them is not."""
+        return math.sqrt(self._sums.sum())
+
+    def update(self, scalars: Mapping[str, tuple[float, ...]], *, scale: float = 1.0, limit: float = math.inf) -> None:
+        """Scale gradients, hold them within +-limit, apply the rule, commit running state."""
+        self.limits[0], self.limits[1] = scale, limit
+        for name, array in self._scalars.items():
+            array[:] = scalars[name]
+        clips = scale != 1.0 or limit != math.inf
+        first = self._clip_section if clips else self._update_section
+        self._run(first, len(self.compiled.sections), 0)
+
+    def _run(self, first: int, last: int, samples: int) -> None:
+        work = self.compiled.macs * samples // self.compiled.capacity
+        threads = min(self.compiled.workers, 1 + work // WORTH_A_THREAD)
+        self._executor.run(self.compiled.program, first, last, samples=samples, threads=threads)
+
+
+def _runs(store: Store, optimizer: Rule) -> list[tuple[str, int, int]]:
+    """(first name, start, end) of neighbouring parameters that learn with the same scalars."""
+    runs: list[tuple[str, int, int]] = []
+    last: tuple[float, ...] | None = None
+    step = 64 // store.values.itemsize
+    for name, slot in store.parameters.items():
+        scalars = optimizer.scalars(slot, 1.0, 1) if slot.layer.trainable else None
+        end = slot.offset + -(-slot.tensor.value.size // step) * step
+        if scalars is not None and scalars == last:
+            runs[-1] = (runs[-1][0], runs[-1][1], end)
+        elif scalars is not None:
+            runs.append((name, slot.offset, end))
+        last = scalars
+    return runs
+
+
+class Prediction:
+    """Scores of up to `capacity` inputs at once, in evaluation mode."""
+
+    def __init__(
+        self,
+        net: LayerLike,
+        input_shape: Shape,
+        outputs: int,
+        *,
+        capacity: int,
+        threads: int | None = None,
+        cpu: Cpu | None = None,
+    ) -> None:
+        self.slots = Slots()
+        self._inputs = aligned(capacity * math.prod(input_shape), np.float32).reshape(capacity, *input_shape)
+        self.scores = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
+        ops = RecordingOps(capacity)
+        x = ops.batch("input", input_shape)
+        channels = input_shape[-1]
+        identity = (np.arange(capacity), np.ones(channels, np.float32), np.zeros(channels, np.float32))
+        feed = [ops.bound(a, "feed") for a in (self._inputs, *identity)]
+        ops.operations.append(Operation("gather", feed, [x], "input"))
+        scores, _ = ops.call(net, x, False)
+        exported = Symbol((1,), "exported", batched=False)
+        ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
+        workers = thread_count(threads)
+        self.compiled = compile_operations(
+            ops.operations, [exported], capacity=capacity, slots=self.slots, workers=workers, cpu=cpu
+        )
+        self._executor = Executor()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(N, *input_shape) float32 -> a new (N, K)."""
+        n, compiled = len(x), self.compiled
+        self._inputs[:n] = x
+        self.slots.samples[0] = n
+        threads = min(compiled.workers, 1 + compiled.macs * n // compiled.capacity // WORTH_A_THREAD)
+        self._executor.run(compiled.program, samples=n, threads=threads)
+        return self.scores[:n].copy()
+
+
+__all__ = ["Compiled", "Prediction", "TrainingStep", "thread_count"]

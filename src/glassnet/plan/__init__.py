@@ -1,0 +1,1 @@
+"""Recorded passes: operations on symbols, and the passes that turn them into a plan of sections."""

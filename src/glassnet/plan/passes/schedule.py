@@ -1,0 +1,30 @@
+"""Place steps in sections: sample steps run depth first, the others once, each as early as its inputs allow."""
+
+from __future__ import annotations
+
+from glassnet.plan.plan import Section, Step
+from glassnet.plan.symbols import Operation, Symbol
+
+
+def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
+    """Sections in order, from each operation with its steps in order (each after the one before it).
+
+    Between "prepare" and "guard", levels alternate: even ones hold sample steps, odd ones batch steps. A step
+    stands on the first level of its kind that is not below what its operation reads.
+    """
+    level: dict[Symbol, int] = {}
+    placed: dict[int, list[Step]] = {}
+    fixed: dict[str, list[Step]] = {"prepare": [], "guard": [], "clip": [], "update": []}
+    for operation, steps in lowered:
+        after = max((level.get(symbol, -1) for symbol in operation.reads()), default=-1)
+        for step in steps:
+            if step.placement in fixed:
+                fixed[step.placement].append(step)
+                continue
+            if (after % 2 == 0) != (step.placement == "sample"):
+                after += 1
+            placed.setdefault(after, []).append(step)
+        level.update(dict.fromkeys(operation.outputs, after))
+    levels = [Section("sample" if at % 2 == 0 else "batch", placed[at]) for at in sorted(placed)]
+    ends = {name: [Section(name, steps)] if steps else [] for name, steps in fixed.items()}
+    return ends["prepare"] + levels + ends["guard"] + ends["clip"] + ends["update"]

@@ -1,0 +1,80 @@
+"""Symbols and logical operations: what a recorded pass is made of, before any kernel, address or layout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from glassnet.errors import EngineError
+from glassnet.shapes import Shape
+
+
+class RecordingError(EngineError):
+    """A layer asked a symbol for numbers, which it does not have yet."""
+
+
+@dataclass(eq=False)
+class Symbol:
+    """An array that a plan will hold. `batched` ones have a sample axis first, of the plan's capacity.
+
+    `array`: the memory it is bound to, where it is a parameter, a gradient, a running statistic or a slot.
+    """
+
+    shape: Shape
+    name: str
+    batched: bool = True
+    dtype: Any = np.float32
+    array: np.ndarray | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample (of all, where there is no sample axis)."""
+        shape = self.shape[1:] if self.batched else self.shape
+        return math.prod(shape) * np.dtype(self.dtype).itemsize
+
+    def _refuse(self, asked: str) -> NoReturn:
+        raise RecordingError(
+            f"{self.name} is recorded, not computed: it has no {asked} yet. In forward and backward, use `ops` only; "
+            "a layer that needs NumPy runs on the reference backend."
+        )
+
+    def __bool__(self) -> bool:
+        self._refuse("truth value")
+
+    def __float__(self) -> float:
+        self._refuse("value as a number")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        self._refuse("array")
+
+    def __repr__(self) -> str:
+        return f"{self.name}{self.shape}"
+
+
+@dataclass(eq=False)
+class Operation:
+    """One logical operation: `kind` is the method of Ops it came from; `layer` the dotted name of its layer."""
+
+    kind: str
+    inputs: list[Symbol | None]
+    outputs: list[Symbol]
+    layer: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def reads(self) -> list[Symbol]:
+        """The inputs that are there."""
+        return [symbol for symbol in self.inputs if symbol is not None]
+
+    def __repr__(self) -> str:
+        return f"{self.layer}: {self.kind}({self.reads()}) -> {self.outputs}"
