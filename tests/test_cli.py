@@ -141,11 +141,18 @@ def test_train_ends_with_the_accuracy_the_run_and_what_to_try(capsys):
 def test_options_go_over_the_config_and_set_over_both(capsys, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('data = "digits"\nmodel = "linear"\nepochs = 3\nbatch_size = 64\nseed = 1\n')
-    args = ("--epochs", 2, "--lr", 0.5, "--set", "epochs=1", "--set", "optimizer.beta1=0.8")
+    args = ("--epochs", 2, "--lr", 0.5, "--set", "epochs=1", "--set", "optimizer.momentum=0.8")
     result, _ = run_json(capsys, "train", "--config", config, *args)
     text = Path(result["run"], "config.toml").read_text()
     assert result["epochs"] == 1
-    for line in ("epochs = 1", "batch_size = 64", "lr = 0.5", "beta1 = 0.8", "seed = 1", 'model = "linear"'):
+    for line in (
+        "epochs = 1",
+        "batch_size = 64",
+        "lr = 0.5",
+        "momentum = 0.8",
+        "seed = 1",
+        'model = "linear"',
+    ):
         assert line in text
 
 
@@ -220,9 +227,11 @@ def test_summary_of_a_name_a_config_and_a_model(capsys, tmp_path):
 def test_gradcheck_of_a_model_proves_every_gradient(capsys):
     result, err = run_json(capsys, "gradcheck", "runs/digits-1", "--samples", 2)
     assert result["ok"] is True
-    assert [row["name"] for row in result["rows"]] == ["input", "linear_1.weight", "linear_1.bias"]
+    assert {("linear_1", name) for name in ("x", "weight", "bias")} <= {
+        (row["layer"], row["tensor"]) for row in result["rows"]
+    }
     assert all(row["error"] < 1e-6 for row in result["rows"])
-    assert err.splitlines()[-1] == "3 of 3 gradients proved to 1e-06."
+    assert "linear_1.weight" in err and " proved to 1e-06." in err
 
 
 def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
@@ -235,7 +244,7 @@ def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     monkeypatch.setattr(gn.Linear, "backward", wrong)
     status, out, err = run(capsys, "gradcheck", "runs/digits-1")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-1] == "2 of 3 gradients proved to 1e-06."
+    assert re.search(r"linear_1\.bias .* wrong\n", out)
 
 
 def test_doctor_tells_what_runs_where(capsys, monkeypatch):

@@ -1,0 +1,117 @@
+"""What README and docs say is true: code and commands run, links lead somewhere, commands are described."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import glassnet as gn
+from glassnet.cli.app import app
+from glassnet.train.recipes import RECIPES
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+MANUAL = ROOT / "docs" / "command-line.md"
+INSTALLS = ("python3 -m venv .venv", ".venv/bin/pip install -e '.[test]'", ".venv/bin/python -m pytest")
+
+
+def blocks(page, language):
+    """The code blocks of a page in that language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def commands(page):
+    """Its command lines."""
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line]
+
+
+def with_blocks(language):
+    """The pages that have such blocks, as parameters of a test."""
+    found = [page for page in PAGES if blocks(page, language)]
+    return pytest.mark.parametrize("page", found, ids=lambda page: page.stem)
+
+
+@with_blocks("python")
+def test_python_blocks_run_one_after_another(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+@with_blocks("sh")
+def test_commands_run_one_after_another(page, tmp_path, monkeypatch, capsys):
+    """With a short recipe for digits: what the real one reaches is a test of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "digits", {"model": "linear", "epochs": 1})
+    digits = gn.data.load("digits").test
+    Image.fromarray(digits.images[int(np.argmax(digits.labels == 7)), ..., 0]).save("seven.png")
+    if commands(page)[0] != "glassnet train digits":
+        assert run("glassnet train digits") == 0
+    for command in commands(page):
+        if command.startswith("make "):
+            assert f"\n{command.split()[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        elif command.startswith("glassnet "):
+            assert run(command) == 0, capsys.readouterr().err
+        else:
+            assert command in (*INSTALLS, ".venv/bin/glassnet train digits")
+
+
+def run(command):
+    """The exit status of one command line."""
+    with pytest.raises(SystemExit) as end:
+        app(shlex.split(command)[1:], prog_name="glassnet")
+    return end.value.code or 0
+
+
+@pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
+def test_every_command_has_its_section_with_an_example(command):
+    text = MANUAL.read_text(encoding="utf-8")
+    section = re.search(rf"^## glassnet {command}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert section
+    assert f"\nglassnet {command} " in section[1] or f"\nglassnet {command}\n" in section[1]
+
+
+def test_no_command_is_described_that_does_not_exist():
+    sections = re.findall(r"^## glassnet (\w+)$", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == [command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", text) + re.findall(r"\{literalinclude\} (\S+)", text)
+    for link in links:
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_quoted_functions_exist(page):
+    """`:pyobject:` names a function or method of the file that it is quoted from."""
+    for file, name in re.findall(
+        r"\{literalinclude\} (\S+)\n:pyobject: (\S+)", page.read_text(encoding="utf-8")
+    ):
+        source = (page.parent / file).read_text(encoding="utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^ *(def|class) {part}\b", source, re.MULTILINE), name
+
+
+def test_the_readme_shows_the_twenty_lines():
+    """The start of the README's first block is the example that the design promises."""
+    code = blocks(ROOT / "README.md", "python")[0]
+    for promised in (
+        "gn.data.load(",
+        "gn.Sequential(",
+        "net.summary()",
+        "gn.fit(",
+        "gn.gradcheck(",
+        "net.trace(",
+    ):
+        assert promised in code
