@@ -26,8 +26,8 @@ def target_machine(cpu: Cpu) -> llvm.TargetMachine:
 def optimise(module: llvm.ModuleRef, cpu: Cpu, entry: str, symbol: str) -> None:
     """Run LLVM's -O3 pipeline for `cpu`, vectorisers included, and rename the function `entry` to `symbol`.
 
-    All else becomes private, so that it can be inlined or dropped. What remains is named anew: names that Numba
-    gives hold counters, and the same kernel is to give the same bytes.
+    All else becomes private, so that it can be inlined or dropped. What remains is named anew: names that
+    Numba gives hold counters, and the same kernel is to give the same bytes.
     """
     for item in _defined(module):
         if item.name != entry:
