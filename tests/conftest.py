@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import hypothesis
 import numpy as np
 import pytest
@@ -10,8 +13,21 @@ import pytest
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
+BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
 
 @pytest.fixture
 def generator() -> np.random.Generator:
     """Random numbers that are the same in every run and independent of the order of tests."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    """The folder of the real data sets, with GLASSNET_DATA pointing at it. Skips only where there is none."""
+    named = os.environ.get("GLASSNET_DATA")
+    if named is None and not BESIDE_CHECKOUT.is_dir():
+        pytest.skip("no real data: GLASSNET_DATA is not set and ../shared/data does not exist")
+    folder = Path(named) if named is not None else BESIDE_CHECKOUT
+    monkeypatch.setenv("GLASSNET_DATA", str(folder))
+    return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 import subprocess
 import sys
@@ -18,20 +17,6 @@ from glassnet.data.catalog import IDX_SETS, load
 from glassnet.errors import DataError, FileFormatError
 from messages import message_of
 from oracles import oracle
-
-BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture
-def real_data(monkeypatch):
-    """The folder of the real data sets, with GLASSNET_DATA pointing at it. Skips only where there is none."""
-    named = os.environ.get("GLASSNET_DATA")
-    if named is None and not BESIDE_CHECKOUT.is_dir():
-        pytest.skip("no real data: GLASSNET_DATA is not set and ../shared/data does not exist")
-    folder = Path(named) if named is not None else BESIDE_CHECKOUT
-    monkeypatch.setenv("GLASSNET_DATA", str(folder))
-    return folder
-
 
 # Digits
 

@@ -79,16 +79,22 @@ class MetricsLog(Callback):
 
 
 class Checkpoint(Callback):
-    """The model after each epoch as last.gnet, and that of the best epoch as best.gnet."""
+    """The model after each epoch as last.gnet, and that of the best epoch as best.gnet.
+
+    The untrained model comes first: what cannot be saved is known before it is trained.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+        self.last, self.best = folder.path / "last.gnet", folder.path / "best.gnet"
+
+    def on_train_begin(self, training: Training) -> None:
+        training.net.save(self.last)
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
-        training.net.save(self.folder.path / "last.gnet")
+        training.net.save(self.last)
         if training.best_epoch == record.epoch:
-            training.net.save(self.folder.path / "best.gnet")
+            training.net.save(self.best)
 
     def on_train_end(self, training: Training) -> None:
         if training.interrupted:
-            training.net.save(self.folder.path / "last.gnet")
+            training.net.save(self.last)

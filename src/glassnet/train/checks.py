@@ -83,4 +83,6 @@ def checked_weights(sample_weight: ArrayLike | None, samples: int) -> np.ndarray
             f"sample_weight must be one number for each of the {samples} training samples, "
             f"got shape {weight.shape}."
         )
+    if not np.isfinite(weight).all() or weight.min() < 0:
+        raise DataError("sample_weight must be finite and at least 0, but holds other values.")
     return weight

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from ..data.catalog import ALIASES
 from ..errors import ConfigError, did_you_mean
@@ -30,10 +30,11 @@ NEEDS = {  # pydantic's kind of error -> what the setting must be
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a table",
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "above {gt}",
-    "less_than": "below {lt}",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than": "below {lt:g}",
     "literal_error": "{expected}",
+    "is_instance_of": "a name, a table or an object of class {class}",
 }
 
 
@@ -102,9 +103,9 @@ class TrainConfig(BaseModel):
     layers: list[Table] = []
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    optimizer: Annotated[Optimizer, section("optimizer")] = SGD()
-    schedule: Annotated[Schedule, section("schedule")] = Constant()
-    loss: Annotated[Loss, section("loss")] = SoftmaxCrossEntropy()
+    optimizer: Annotated[InstanceOf[Optimizer], section("optimizer")] = SGD()
+    schedule: Annotated[InstanceOf[Schedule], section("schedule")] = Constant()
+    loss: Annotated[InstanceOf[Loss], section("loss")] = SoftmaxCrossEntropy()
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
     init_seed: int | None = Field(default=None, ge=0)
@@ -121,7 +122,7 @@ class TrainConfig(BaseModel):
         except ValidationError as error:
             raise as_config_error(error) from None
         if self.clip_value and self.clip_norm:
-            raise ConfigError("clip_value and clip_norm are both set. Use one of them, and 0 for the other.")
+            raise ConfigError("clip_value and clip_norm are both set. Use one of them.")
         if self.clip_on == "sum" and not self.clip_value:
             raise ConfigError(
                 "clip_on='sum' concerns clip_value, which is not set. Set it, or leave clip_on='mean'."
@@ -130,9 +131,11 @@ class TrainConfig(BaseModel):
     @classmethod
     def resolve(cls, settings: Table) -> Self:
         """The recipe of settings["data"], with these settings over it."""
-        name = settings.get("data")
-        recipe = RECIPES.get(ALIASES.get(str(name), str(name)), RECIPES["any"])
-        return cls(**merged(merged(cls(data="").to_dict(), recipe), settings))
+        defaults = cls(data="").to_dict()
+        del defaults["data"]
+        name = str(settings.get("data"))
+        recipe = RECIPES.get(ALIASES.get(name, name), RECIPES["any"])
+        return cls(**merged(merged(defaults, recipe), settings))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, data: str | None = None) -> Self:

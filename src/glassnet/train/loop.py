@@ -59,38 +59,42 @@ class Loop:
 
     def epoch(self, number: int) -> None:
         """All batches once, then the validation split. `number` counts from 0."""
-        start, samples, correct, total = time.perf_counter(), 0, 0, 0.0
+        start, samples, steps = time.perf_counter(), 0, []
         for i, index in enumerate(self.plan.batches(number), 1):
             batch = self.batches.cut(index)
             lr = self.learning_rate()
-            guard, hits = self.take_step(batch, lr)
-            samples, correct, total = samples + len(batch), correct + hits, total + guard.loss * len(batch)
+            guard, correct = self.take_step(batch, lr)
+            samples += len(batch)
             speed = samples / (time.perf_counter() - start)
-            self.tell(
-                "on_step",
-                StepRecord(
-                    number + 1,
-                    self.step,
-                    i,
-                    len(self.plan),
-                    len(batch),
-                    guard.loss,
-                    lr,
-                    guard.gradient_norm,
-                    speed,
-                ),
+            record = StepRecord(
+                epoch=number + 1,
+                step=self.step,
+                batch=i,
+                samples=len(batch),
+                correct=correct,
+                loss=guard.loss,
+                lr=lr,
+                gradient_norm=guard.gradient_norm,
+                images_per_second=speed,
             )
+            steps.append(record)
+            self.tell("on_step", record)
+        self.end_epoch(steps, start)
+
+    def end_epoch(self, steps: list[StepRecord], start: float) -> None:
+        """Validate, and tell of the epoch that these steps were."""
         val = self.evaluate(self.data.val)
+        last, samples = steps[-1], sum(step.samples for step in steps)
         record = EpochRecord(
-            epoch=number + 1,
-            step=self.step,
-            loss=total / samples,
-            accuracy=correct / samples,
+            epoch=last.epoch,
+            step=last.step,
+            loss=sum(step.loss * step.samples for step in steps) / samples,
+            accuracy=sum(step.correct for step in steps) / samples,
             val_loss=None if val is None else val.loss,
             val_accuracy=None if val is None else val.accuracy,
-            lr=lr,
+            lr=last.lr,
             seconds=time.perf_counter() - start,
-            images_per_second=speed,
+            images_per_second=last.images_per_second,
         )
         self.training.history.append(record)
         self.tell("on_epoch_end", record)

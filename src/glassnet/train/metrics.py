@@ -11,10 +11,9 @@ from ..data import Split
 from ..data.labels import hard
 from ..errors import NotFiniteError, ShapeError
 from ..losses import Loss
-from ..network import Sequential
+from ..network import BATCH, Sequential
 from ..ops.reference import ReferenceOps
 from .batch import targets_for
-from .stepper import choose_backend
 
 Array = np.ndarray
 
@@ -60,11 +59,8 @@ class Evaluation:
         return plain | {"confusion": self.confusion.tolist(), "per_class": per_class}
 
 
-def evaluate(
-    net: Sequential, split: Split, *, batch_size: int = 256, top_k: int = 5, backend: str | None = None
-) -> Evaluation:
-    """The network's Evaluation on a split, by its own loss. backend: None takes the network's own."""
-    choose_backend(net.backend if backend is None else backend)
+def evaluate(net: Sequential, split: Split, *, batch_size: int = BATCH, top_k: int = 5) -> Evaluation:
+    """The network's Evaluation on a split, by its own loss, preprocessing and backend."""
     if net.classes is not None and net.classes != split.classes:
         raise ShapeError(
             f"The network knows the classes {', '.join(net.classes)}, but the data has "

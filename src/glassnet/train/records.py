@@ -13,14 +13,15 @@ from .metrics import Evaluation
 class StepRecord:
     """One update. step counts from 1 over the run, batch from 1 over the epoch; loss is that of its batch.
 
+    correct: how many of its samples were predicted right, before the update.
     gradient_norm: of all gradients together, before clipping. images_per_second: since the epoch began.
     """
 
     epoch: int
     step: int
     batch: int
-    batches: int
     samples: int
+    correct: int
     loss: float
     lr: float
     gradient_norm: float

@@ -1,0 +1,129 @@
+"""Metrics: compared with scikit-learn, and at the places where a ratio has nothing to divide by."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.data import from_arrays, load
+from glassnet.errors import NotFiniteError, ShapeError
+from glassnet.train.metrics import confusion_matrix, evaluate, evaluation, per_class, top_k_accuracy
+from messages import message_of
+from oracles import oracle
+
+NAMES = ("a", "b", "c", "d", "e", "f", "g")
+
+
+def split(labels, classes=NAMES):
+    """Labels with images that no one looks at."""
+    return from_arrays(np.zeros((len(labels), 2, 2), np.uint8), labels, classes=classes).train
+
+
+@pytest.fixture
+def predictions(generator):
+    """Scores of 7 classes for 200 samples; class 5 never occurs and class 6 is never predicted."""
+    scores = generator.standard_normal((200, 7)).astype(np.float32)
+    labels = generator.choice([0, 1, 2, 3, 4, 6], 200)
+    scores[np.arange(200), labels] += 1
+    scores[:, 6] = -9
+    return scores, labels
+
+
+def test_all_figures_are_those_of_scikit_learn(predictions):
+    metrics = oracle("sklearn.metrics")
+    scores, labels = predictions
+    found = evaluation(scores, split(labels), gn.SoftmaxCrossEntropy(), top_k=3)
+    predicted, classes = scores.argmax(axis=1), range(7)
+    assert found.samples == 200 and found.k == 3
+    assert found.accuracy == metrics.accuracy_score(labels, predicted)
+    assert found.top_k == metrics.top_k_accuracy_score(labels, scores, k=3, labels=classes)
+    np.testing.assert_array_equal(
+        found.confusion, metrics.confusion_matrix(labels, predicted, labels=classes)
+    )
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0
+    )
+    for i, row in enumerate(found.per_class):
+        assert (row.name, row.support) == (NAMES[i], support[i])
+        assert (row.precision, row.recall, row.f1) == pytest.approx(
+            (precision[i], recall[i], f1[i]), abs=1e-15
+        )
+    probabilities = np.exp(scores.astype(np.float64))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    assert found.loss == pytest.approx(metrics.log_loss(labels, probabilities, labels=classes), rel=1e-9)
+
+
+def test_a_ratio_of_nothing_is_zero():
+    rows = per_class(confusion_matrix(np.array([0, 0, 2]), np.array([0, 1, 0]), 4), NAMES[:4])
+    assert [(r.precision, r.recall, r.f1, r.support) for r in rows] == [
+        (0.5, 0.5, 0.5, 2),  # found once, missed once
+        (0.0, 0.0, 0.0, 0),  # predicted, but never there
+        (0.0, 0.0, 0.0, 1),  # there, but never predicted
+        (0.0, 0.0, 0.0, 0),  # neither
+    ]
+
+
+def test_equal_scores_rank_as_argmax_does():
+    scores = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    assert top_k_accuracy(scores, np.array([0, 1]), 1) == 0.5
+    assert top_k_accuracy(scores, np.array([0, 1]), 2) == 1.0
+    assert top_k_accuracy(scores, np.array([2, 2]), 2) == 0.0
+
+
+def test_k_is_at_most_the_number_of_classes(predictions):
+    found = evaluation(
+        predictions[0][:, :3], split([0, 1, 2] * 66 + [0, 1], NAMES[:3]), gn.SoftmaxCrossEntropy()
+    )
+    assert (found.k, found.top_k) == (3, 1.0)
+
+
+def test_a_soft_label_counts_as_its_largest_class():
+    soft = np.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.3, 0.7, 0.0]])
+    found = evaluation(np.log(soft + 1e-9), split(soft, NAMES[:3]), gn.SoftmaxCrossEntropy())
+    assert found.accuracy == 1.0 and [row.support for row in found.per_class] == [1, 1, 1]
+    entropy = -(soft * np.log(soft, where=soft > 0, out=np.zeros_like(soft))).sum(axis=1).mean()
+    assert found.loss == pytest.approx(entropy, rel=1e-6)
+
+
+def test_the_loss_weighs_classes_as_in_training():
+    scores, labels = np.array([[0.0, 0.0], [0.0, 2.0]]), [0, 1]
+    each = np.log(2), np.log(1 + np.exp(-2))
+    found = evaluation(scores, split(labels, NAMES[:2]), gn.SoftmaxCrossEntropy(class_weights=(1.0, 3.0)))
+    assert found.loss == pytest.approx((each[0] + 3 * each[1]) / 4, rel=1e-12)
+
+
+def test_figures_can_be_written_as_json(predictions):
+    found = evaluation(predictions[0], split(predictions[1]), gn.SoftmaxCrossEntropy())
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["samples"] == 200 and plain["per_class"][6]["name"] == "g"
+    assert np.array(plain["confusion"]).sum() == 200
+
+
+def test_evaluate_does_not_depend_on_how_images_are_batched():
+    data = load("digits")
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    gn.fit(net, data, epochs=1)
+    whole, parts = evaluate(net, data.test, batch_size=359), evaluate(net, data.test, batch_size=50)
+    assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
+    np.testing.assert_array_equal(whole.confusion, parts.confusion)
+    assert 0.5 < whole.accuracy == (net.predict(data.test.images) == data.test.labels.astype(str)).mean()
+
+
+def test_scores_that_are_not_finite_are_refused(predictions):
+    scores, labels = predictions
+    scores[[3, 5], 1] = np.nan, np.inf
+    assert message_of(NotFiniteError, evaluation, scores, split(labels), gn.SoftmaxCrossEntropy()) == (
+        "The network's scores of 2 of 200 images are NaN or infinite. "
+        "Look at its weights, or train again with a lower learning rate."
+    )
+
+
+def test_data_of_other_classes_is_refused():
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(2, 2, 1))
+    gn.fit(net, (np.zeros((4, 2, 2), np.uint8), ["cat", "dog", "cat", "dog"]), epochs=1, batch_size=2)
+    assert message_of(ShapeError, evaluate, net, split(["cat", "eel"], None)) == (
+        "The network knows the classes cat, dog, but the data has cat, eel."
+    )

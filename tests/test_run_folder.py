@@ -1,0 +1,151 @@
+"""The folder of a run: what lies in it, what it is worth later, and places where it cannot be made."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.data import load
+from glassnet.errors import ConfigError, RunFolderError
+from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
+from glassnet.train.run_folder import RunFolder
+from messages import message_of
+
+DIGITS = load("digits")
+PNG = b"\x89PNG\r\n\x1a\n"
+SETTINGS = ("epochs=3", "model=linear", "seed=5", "early_stopping=2")
+
+
+class NoTraining(Callback):
+    """Fails the test where training starts."""
+
+    def on_train_begin(self, training):
+        raise AssertionError("training began")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """(net, run, folder) of a short run."""
+    config = TrainConfig.resolve({"data": "digits"}).override(*SETTINGS)
+    folder = tmp_path / "runs" / "first"
+    net, run = fit_config(config, run_dir=folder)
+    return net, run, folder
+
+
+def test_what_lies_in_the_folder(finished):
+    net, run, folder = finished
+    assert run.folder == folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json", "last.gnet"),
+        "metrics.jsonl",
+    ]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["val_loss"] for line in lines] == [record.val_loss for record in run.history]
+    results = json.loads((folder / "evaluation.json").read_text())
+    assert results["test"]["accuracy"] == run.test.accuracy and results["val"]["samples"] == 143
+    assert (results["best_epoch"], results["backend"], results["stopped"]) == (
+        run.best_epoch,
+        "reference",
+        None,
+    )
+    for picture in ("curves.png", "confusion.png"):
+        content = (folder / picture).read_bytes()
+        assert content.startswith(PNG) and len(content) > 5000
+
+
+def test_the_models_are_those_of_the_last_and_the_best_epoch(finished):
+    net, run, folder = finished
+    best = gn.load(folder / "best.gnet")
+    assert best.classes == DIGITS.classes and best.preprocessing == DIGITS.preprocessing
+    np.testing.assert_array_equal(best.scores(DIGITS.test.images), net.scores(DIGITS.test.images))
+    assert gn.evaluate(best, DIGITS.test).loss == run.test.loss
+    last = gn.evaluate(gn.load(folder / "last.gnet"), DIGITS.holdout(0.1, seed=5).val)
+    assert last.loss == pytest.approx(run.history[-1].val_loss, rel=1e-6)
+
+
+def test_the_config_repeats_the_run(finished, tmp_path):
+    net, run, folder = finished
+    config = TrainConfig.from_toml(folder / "config.toml")
+    assert config == run.config
+    again, _ = fit_config(config, run_dir=tmp_path / "again")
+    assert (tmp_path / "again" / "config.toml").read_text() == (folder / "config.toml").read_text()
+    for name, array in net.store.tensors().items():
+        assert again.store.tensors()[name].tobytes() == array.tobytes()
+
+
+def test_the_config_of_a_network_made_by_hand_holds_its_layers(tmp_path):
+    net = gn.Sequential({"flat": gn.Flatten(), "out": gn.Linear(10)}, input_shape=(8, 8, 1), seed=3)
+    gn.fit(net, DIGITS, epochs=1, run_dir=tmp_path / "run", optimizer=gn.Adam(lr=0.01))
+    config = TrainConfig.from_toml(tmp_path / "run" / "config.toml")
+    assert (config.seed, config.init_seed, config.optimizer) == (0, 3, gn.Adam(lr=0.01))
+    assert list(build_model(config, DIGITS).children()) == ["flat", "out"]
+
+
+def test_pictures_without_validation_and_with_many_classes(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
+    net = gn.Sequential([gn.Flatten(), gn.Linear(30)], input_shape=(4, 4, 1))
+    data = gn.data.from_arrays(images, np.arange(60) % 30, test=(images, np.arange(60) % 30))
+    gn.fit(net, data, epochs=1, val_fraction=0, run_dir=tmp_path / "run")
+    assert (tmp_path / "run" / "confusion.png").read_bytes().startswith(PNG)
+
+
+def test_runs_are_counted(tmp_path):
+    assert next_run(tmp_path, "digits") == tmp_path / "digits-1"
+    (tmp_path / "digits-1").mkdir()
+    (tmp_path / "digits-2").write_text("")
+    (tmp_path / "mnist-3").mkdir()
+    assert next_run(tmp_path, "digits") == tmp_path / "digits-3"
+
+
+# Places where it cannot be made. Permissions do not stop a superuser, so nothing here rests on them.
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("file", "File exists"), ("file/below", "Not a directory")],
+)
+def test_a_file_in_the_way(tmp_path, place, reason):
+    (tmp_path / "file").write_text("kept")
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    path = tmp_path / place
+    message = message_of(RunFolderError, gn.fit, net, DIGITS, run_dir=path, callbacks=[NoTraining()])
+    assert message == f"The run folder {path} cannot be made: {reason}. Choose another place."
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    """A read-only folder, as the operating system reports it."""
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    assert message_of(RunFolderError, RunFolder, tmp_path / "run", TrainConfig(data="digits")) == (
+        f"config.toml cannot be written to the run folder {tmp_path / 'run'}: Permission denied. "
+        "Choose another place."
+    )
+
+
+def test_no_run_is_overwritten(finished):
+    net, run, folder = finished
+    assert message_of(RunFolderError, gn.fit, net, DIGITS, run_dir=folder, callbacks=[NoTraining()]) == (
+        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten."
+    )
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_network_that_no_file_can_hold_is_refused_before_training(tmp_path):
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1)).as_dtype(np.float64)
+    steps = []
+
+    class Steps(Callback):
+        def on_step(self, training, record):
+            steps.append(record)
+
+    with pytest.raises(ConfigError, match="float32"):
+        gn.fit(net, DIGITS, run_dir=tmp_path / "run", callbacks=[Steps()])
+    assert not steps

@@ -1,0 +1,222 @@
+"""Whole runs: real digits to 98 %, hold-out, early stopping, callbacks, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.data import Dataset, load
+from glassnet.train import Callback, Interrupted, TrainConfig, fit_config
+from glassnet.train.interrupt import uninterrupted
+
+DATA = load("digits")
+
+
+def network(seed=0):
+    return gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1), seed=seed)
+
+
+class Recorder(Callback):
+    """Every moment of a run, in order, and the weights after each epoch."""
+
+    def __init__(self):
+        self.moments, self.weights = [], []
+
+    def on_train_begin(self, training):
+        self.moments.append("begin")
+        self.training = training
+
+    def on_step(self, training, record):
+        self.moments.append(f"step {record.step}")
+
+    def on_epoch_end(self, training, record):
+        self.moments.append(f"epoch {record.epoch}")
+        self.weights.append(training.net.store.snapshot())
+
+    def on_train_end(self, training):
+        self.moments.append("end")
+
+
+class Interrupt(Callback):
+    """Ctrl-C after a given step or epoch."""
+
+    def __init__(self, *, step=None, epoch=None):
+        self.step, self.epoch = step, epoch
+
+    def on_step(self, training, record):
+        if record.step == self.step:
+            self.weights = training.net.store.snapshot()
+            signal.raise_signal(signal.SIGINT)
+
+    def on_epoch_end(self, training, record):
+        if record.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+# Accuracy
+
+
+def test_digits_reach_98_percent():
+    _, run = fit_config(TrainConfig.resolve({"data": "digits"}))
+    assert run.test.accuracy >= 0.98
+    assert run.val.accuracy >= 0.98
+    assert run.seconds < 60
+    assert len(run.history) == run.config.epochs and run.stopped is None and run.folder is None
+
+
+@pytest.mark.slow
+def test_mnist_reaches_98_percent_in_one_epoch(real_data):
+    _, run = fit_config(TrainConfig.resolve({"data": "mnist"}))
+    assert len(run.history) == 1
+    assert run.test.accuracy >= 0.98
+
+
+# What fit does
+
+
+def test_fit_on_arrays_makes_a_network_that_knows_its_classes():
+    names = np.array([f"digit {label}" for label in DATA.train.labels])
+    net = network()
+    run = gn.fit(net, (DATA.train.images, names), epochs=3)
+    assert net.classes == tuple(f"digit {i}" for i in range(10))
+    assert net.preprocessing.size == (8, 8)
+    assert run.test is None and run.val.samples == 143
+    assert (net.predict(DATA.test.images) == [f"digit {i}" for i in DATA.test.labels]).mean() > 0.85
+
+
+def test_fit_sets_the_loss_and_takes_the_networks_own():
+    net = network()
+    smooth = gn.SoftmaxCrossEntropy(label_smoothing=0.1)
+    gn.fit(net, DATA, epochs=1, loss=smooth)
+    assert net.loss == smooth
+    assert gn.fit(net, DATA, epochs=1).config.loss == smooth
+
+
+def test_the_hold_out_is_stratified_seeded_and_optional():
+    run = gn.fit(network(), DATA, epochs=1, val_fraction=0.2, seed=1)
+    assert [row.support for row in run.val.per_class] == DATA.holdout(0.2, 1).val.counts().tolist()
+    own = Dataset("own", train=DATA.train, val=DATA.test)
+    assert gn.fit(network(), own, epochs=1).val.samples == len(DATA.test)
+    none = gn.fit(network(), DATA, epochs=1, val_fraction=0)
+    assert none.val is None and none.history[0].val_loss is None and none.best_epoch == 1
+
+
+def test_sample_weights_stay_with_their_samples_after_the_hold_out():
+    """Without weight, a class is as good as absent."""
+    weight = np.where(DATA.train.labels == 3, 0.0, 1.0)
+    run = gn.fit(network(), DATA, epochs=5, sample_weight=weight)
+    recall = [row.recall for row in run.test.per_class]
+    assert recall[3] == 0 and min(recall[:3] + recall[4:]) > 0.6
+
+
+def test_callbacks_are_told_every_moment_in_order():
+    recorder = Recorder()
+    run = gn.fit(network(), DATA, epochs=2, batch_size=800, callbacks=[recorder])
+    assert recorder.moments == ["begin", "step 1", "step 2", "epoch 1", "step 3", "step 4", "epoch 2", "end"]
+    assert recorder.training.backend == run.backend == "reference"
+    assert (recorder.training.batches, recorder.training.train_samples) == (2, 1295)
+    assert recorder.training.val_samples == 143
+
+
+def test_the_records_of_an_epoch():
+    run = gn.fit(network(), DATA, epochs=2, optimizer=gn.SGD(lr=1e-12), val_fraction=0)
+    split = gn.evaluate(network_like(run), DATA.train)
+    for record in run.history:  # hardly anything is learned at this rate, so that every step sees one network
+        assert record.loss == pytest.approx(split.loss, rel=1e-5)
+        assert record.accuracy == pytest.approx(split.accuracy, abs=1e-9)
+        assert record.images_per_second > 0 and 0 < record.seconds <= run.seconds
+
+
+def network_like(run):
+    """The untrained network, ready to evaluate."""
+    net = network()
+    net.classes, net.preprocessing, net.loss = DATA.classes, DATA.preprocessing, run.config.loss
+    return net
+
+
+def test_the_run_says_its_backend(caplog):
+    with caplog.at_level(logging.INFO, logger="glassnet"):
+        gn.fit(network(), DATA, epochs=1)
+    assert "Training on the reference backend." in caplog.messages
+
+
+# Early stopping
+
+
+def test_early_stopping_restores_the_best_weights():
+    recorder, net = Recorder(), network()
+    run = gn.fit(
+        net,
+        Dataset("few", train=DATA.train[:60], val=DATA.train[60:200]),
+        epochs=200,
+        early_stopping=3,
+        optimizer=gn.SGD(lr=5.0),
+        callbacks=[recorder],
+    )
+    losses = [record.val_loss for record in run.history]
+    assert run.best_epoch == 1 + int(np.argmin(losses)) == len(losses) - 3 < 197
+    assert run.stopped == "no lower validation loss in 3 epochs"
+    best = recorder.weights[run.best_epoch - 1]
+    for name, array in net.store.tensors().items():
+        np.testing.assert_array_equal(array, best[name])
+    assert run.val.loss == min(losses) < losses[-1]
+
+
+def test_the_best_weights_are_restored_after_the_last_epoch_too():
+    net, data = network(), Dataset("few", train=DATA.train[:60], val=DATA.train[60:200])
+    run = gn.fit(net, data, epochs=20, early_stopping=20, optimizer=gn.SGD(lr=5.0))
+    assert run.stopped is None and run.best_epoch < 20
+    assert run.val.loss == min(record.val_loss for record in run.history)
+
+
+# Ctrl-C
+
+
+def test_an_interrupt_leaves_the_last_whole_step_and_saves_it(tmp_path):
+    net, interrupt = network(), Interrupt(step=60)
+    with pytest.raises(Interrupted) as caught:
+        gn.fit(net, DATA, epochs=5, early_stopping=2, run_dir=tmp_path / "run", callbacks=[interrupt])
+    run = caught.value.run
+    assert (
+        str(caught.value)
+        == f"Training was interrupted in epoch 2. Its model is {tmp_path / 'run' / 'last.gnet'}."
+    )
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert (run.stopped, len(run.history), run.val, run.test) == ("interrupted", 1, None, None)
+    saved = gn.load(tmp_path / "run" / "last.gnet").store.tensors()
+    for name, array in net.store.tensors().items():
+        assert array.tobytes() == interrupt.weights[name].tobytes() == saved[name].tobytes()
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["stopped"] == "interrupted"
+
+
+def test_an_interrupt_between_epochs_and_before_the_first():
+    with pytest.raises(Interrupted, match="interrupted in epoch 2"):
+        gn.fit(network(), DATA, epochs=5, callbacks=[Interrupt(epoch=1)])
+    with pytest.raises(Interrupted, match="interrupted in epoch 1") as caught:
+        gn.fit(network(), DATA, epochs=5, callbacks=[Interrupt(step=1)])
+    assert caught.value.run.best_epoch == 0
+
+
+def test_an_update_is_not_torn_apart():
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("the rest of the update")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_in_another_thread():
+    """Only the main thread may set signal handlers."""
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(gn.fit(network(), DATA, epochs=1)))
+    thread.start()
+    thread.join()
+    assert len(runs) == 1

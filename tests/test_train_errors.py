@@ -1,0 +1,277 @@
+"""What is refused before the first step, and a NaN or infinity that stops a run before a weight changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.data import Dataset, from_arrays, load
+from glassnet.errors import ConfigError, DataError, EngineError, NotFiniteError, ShapeError
+from glassnet.train import Callback
+from messages import message_of
+
+DATA = load("digits")
+
+
+def network(*layers, **settings):
+    return gn.Sequential(list(layers), **{"input_shape": (8, 8, 1)} | settings)
+
+
+def simple():
+    return network(gn.Conv2d(4, 3), gn.ReLU(), gn.Flatten(), gn.Linear(10))
+
+
+def small_data(n=64):
+    return from_arrays(DATA.train.images[:n], DATA.train.labels[:n], classes=DATA.classes)
+
+
+# Before the first step
+
+
+def test_images_of_another_shape():
+    net = network(gn.Flatten(), gn.Linear(10), input_shape=(28, 28, 1))
+    assert message_of(ShapeError, gn.fit, net, DATA) == (
+        "The network takes images of shape (N, 28, 28, 1), but those of 'digits' are (N, 8, 8, 1). "
+        "Write Sequential([...], input_shape=(8, 8, 1))."
+    )
+
+
+def test_another_number_of_outputs():
+    assert message_of(ShapeError, gn.fit, network(gn.Flatten(), gn.Linear(9)), DATA) == (
+        "The network ends in (N, 9), but 'digits' has 10 classes. Let it end in Linear(10)."
+    )
+    assert message_of(ShapeError, gn.fit, network(gn.Conv2d(10, 3)), DATA) == (
+        "The network ends in (N, 6, 6, 10), but 'digits' has 10 classes. Let it end in Linear(10)."
+    )
+
+
+def test_a_network_without_input_shape():
+    assert message_of(ConfigError, gn.fit, gn.Sequential([gn.Flatten(), gn.Linear(10)]), DATA) == (
+        "This Sequential has no input_shape yet. Write Sequential([...], input_shape=(H, W, C))."
+    )
+
+
+def test_softmax_twice():
+    net = network(gn.Flatten(), gn.Linear(10), gn.Softmax())
+    assert message_of(ConfigError, gn.fit, net, DATA) == (
+        "The network ends in Softmax, which SoftmaxCrossEntropy applies itself. Remove that layer, "
+        "or use loss=ProbabilityCrossEntropy()."
+    )
+    gn.fit(net, small_data(), epochs=1, loss=gn.ProbabilityCrossEntropy())
+
+
+def test_nothing_to_learn():
+    net = simple()
+    net.freeze()
+    assert message_of(ConfigError, gn.fit, net, DATA) == (
+        "The network has no parameter that learns. Add a layer, or freeze(False) one."
+    )
+
+
+def test_a_batch_larger_than_the_data():
+    assert message_of(ConfigError, gn.fit, simple(), small_data(), batch_size=65, val_fraction=0) == (
+        "batch_size is 65, but there are only 64 samples. Use batch_size=64 or less."
+    )
+
+
+def test_a_batch_too_small_for_batch_norm():
+    net = network(gn.Flatten(), gn.Linear(10), gn.BatchNorm2d())
+    assert message_of(ConfigError, gn.fit, net, DATA, batch_size=7, accumulate=4) == (
+        "batchnorm2d_1 sees one value a channel of each sample, so batch normalisation needs at least "
+        "2 samples at a time, got batch_size=7 in accumulate=4 parts. Use batch_size=8 or more."
+    )
+    spatial = network(gn.BatchNorm2d(), gn.Flatten(), gn.Linear(10))  # 64 values a channel of one sample
+    gn.fit(spatial, small_data(16), epochs=1, batch_size=1, val_fraction=0)
+
+
+def test_more_parts_than_samples():
+    assert message_of(ConfigError, gn.fit, simple(), DATA, batch_size=4, accumulate=5) == (
+        "accumulate=5 cuts a batch of batch_size=4 into more parts than it has samples. "
+        "Use a larger batch or fewer parts."
+    )
+
+
+def test_early_stopping_without_validation():
+    assert message_of(ConfigError, gn.fit, simple(), DATA, early_stopping=3, val_fraction=0) == (
+        "early_stopping needs a validation split, but there is none. Set val_fraction=0.1, or give data.val."
+    )
+
+
+def test_one_class_only():
+    assert message_of(DataError, gn.fit, simple(), (DATA.train.images[:3], [1, 1, 1])) == (
+        "Training needs images of at least two classes, but all 3 are of class '1'."
+    )
+
+
+def test_data_that_is_no_data():
+    assert message_of(DataError, gn.fit, simple(), "digits") == (
+        "fit takes a Dataset or (images, labels), got str. Make one with glassnet.data.load('mnist') "
+        "or glassnet.data.from_arrays(images, labels)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0], "sample_weight must be one number for each of the 64 training samples, got shape (1,)."),
+        ([-1.0] * 64, "sample_weight must be finite and at least 0, but holds other values."),
+        ([np.nan] * 64, "sample_weight must be finite and at least 0, but holds other values."),
+    ],
+)
+def test_wrong_sample_weights(weight, message):
+    assert message_of(DataError, gn.fit, simple(), small_data(), sample_weight=weight) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0."),
+        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5."),
+        ({"val_fraction": 1.0}, "val_fraction must be below 1, got 1.0."),
+        ({"seed": -1}, "seed must be at least 0, got -1."),
+        ({"clip_norm": -1.0}, "clip_norm must be at least 0, got -1.0."),
+        ({"clip_norm": float("inf")}, "clip_norm must be a finite number, got inf."),
+        ({"clip_on": "median"}, "clip_on must be 'mean' or 'sum', got 'median'."),
+        ({"clip_value": 1.0, "clip_norm": 1.0}, "clip_value and clip_norm are both set. Use one of them."),
+        (
+            {"clip_norm": 1.0, "clip_on": "sum"},
+            "clip_on='sum' concerns clip_value, which is not set. Set it, or leave clip_on='mean'.",
+        ),
+        ({"optimizer": 3}, "optimizer must be a name, a table or an object of class Optimizer, got 3."),
+        ({"backend": "gpu"}, "backend must be 'auto', 'reference' or 'compiled', got 'gpu'."),
+    ],
+)
+def test_wrong_settings(settings, message):
+    assert message_of(ConfigError, gn.fit, simple(), DATA, **settings) == message
+
+
+def test_a_backend_that_is_not_there_is_no_reason_to_take_another():
+    assert message_of(EngineError, gn.fit, simple(), DATA, backend="compiled") == (
+        "The compiled engine cannot train yet. Use backend='reference' or 'auto'."
+    )
+
+
+class Forgetful(gn.Linear):
+    """A layer whose backward returns no bias gradient."""
+
+    def backward(self, ops, dy, x, *, input_grad=True):
+        dx, grads = super().backward(ops, dy, x, input_grad=input_grad)
+        return dx, {"weight": grads["weight"]}
+
+
+class Summing(gn.Linear):
+    """A layer whose bias gradient has the wrong shape."""
+
+    def backward(self, ops, dy, x, *, input_grad=True):
+        dx, grads = super().backward(ops, dy, x, input_grad=input_grad)
+        return dx, grads | {"bias": grads["bias"].sum(keepdims=True)}
+
+
+def test_gradients_that_a_layer_forgets_or_sums_up():
+    assert message_of(ConfigError, gn.fit, network(gn.Flatten(), Forgetful(10)), DATA) == (
+        "backward gave no gradient for forgetful_1.bias. Return it under the parameter's name."
+    )
+    assert message_of(ShapeError, gn.fit, network(gn.Flatten(), Summing(10)), DATA) == (
+        "The gradient of summing_1.bias must have shape (10,), got (1,)."
+    )
+
+
+# NaN and infinity
+
+
+class Poison(gn.Layer):
+    """Passes everything on, but makes one value NaN in the forward or backward pass of step `step`."""
+
+    def __init__(self, where, step):
+        self.where, self.step = where, step
+
+    def forward(self, ops, x, train):
+        return self.spoilt(ops, x) if self.where == "forward" else x, None
+
+    def backward(self, ops, dy, saved, *, input_grad=True):
+        return self.spoilt(ops, dy) if self.where == "backward" else dy, {}
+
+    def spoilt(self, ops, x):
+        if ops.step == self.step:
+            x = x.copy()
+            x.flat[5] = np.nan
+        return x
+
+
+class Remember(Callback):
+    """Keeps all tensors, as the last step left them."""
+
+    def on_train_begin(self, training):
+        self.tensors = training.net.store.snapshot()
+
+    def on_step(self, training, record):
+        self.tensors, self.step = training.net.store.snapshot(), record.step
+
+
+def stopped(net, data=DATA, **settings):
+    """(message, whether the weights are those after the last whole step, number of that step)."""
+    remember = Remember()
+    message = message_of(NotFiniteError, gn.fit, net, data, callbacks=[remember], **settings)
+    same = all(net.store.tensors()[name].tobytes() == a.tobytes() for name, a in remember.tensors.items())
+    return message, same, getattr(remember, "step", 0)
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "place"),
+    [
+        ("forward", "loss", "in the forward pass of residual_1.main.poison_1"),
+        ("backward", "gradient", "in the backward pass of residual_1.main.poison_1"),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_nan_in_a_layer(where, what, place, accumulate):
+    inner = [gn.Conv2d(4, 3, padding="same"), gn.BatchNorm2d(), Poison(where, 43)]
+    net = network(gn.Conv2d(4, 3), gn.Residual(inner), gn.ReLU(), gn.Flatten(), gn.Linear(10))
+    assert stopped(net, accumulate=accumulate) == (
+        f"The {what} of step 44 (epoch 2) is NaN or infinite, which first appears {place}. This step changed "
+        "no weight. Try a learning rate below 0.05, clip_norm=1.0, or look at the data.",
+        True,
+        43,
+    )
+
+
+def test_a_poisoned_weight_is_named():
+    net = simple()
+    net["linear_1"].weight[3, 4] = np.inf
+    message, same, step = stopped(net)
+    assert "first appears in the forward pass of linear_1, whose weight held it before." in message
+    assert same and step == 0
+
+
+def test_an_exploding_rate_stops_before_a_weight_is_lost():
+    net = simple()
+    message, same, step = stopped(net, optimizer=gn.SGD(lr=1e9))
+    assert "Try a learning rate below 1e+09, clip_norm=1.0" in message
+    assert same and step > 0
+    assert all(np.isfinite(array).all() for array in net.store.tensors().values())
+
+
+def test_a_loss_too_large_is_named():
+    net = network(gn.Flatten(), gn.Linear(10, init=1e20))
+    assert (
+        "is NaN or infinite, which first appears in the loss. " in stopped(net, loss=gn.MeanSquaredError())[0]
+    )
+
+
+def test_a_finite_loss_of_an_infinite_slope_is_found_in_its_gradient():
+    class Steep(gn.MeanSquaredError):
+        def backward(self, ops, scores, target, share):
+            return super().backward(ops, scores, target, share) * np.inf
+
+    message, same, _ = stopped(network(gn.Flatten(), gn.Linear(10)), loss=Steep())
+    assert message.startswith(
+        "The gradient of step 1 (epoch 1) is NaN or infinite, which first appears in the gradient of the "
+        "loss. "
+    )
+    assert same
+
+
+def test_a_dataset_may_bring_its_own_validation():
+    net, data = simple(), Dataset("own", train=DATA.train[:100], val=DATA.train[100:150])
+    assert gn.fit(net, data, epochs=1).val.samples == 50
