@@ -208,8 +208,8 @@ def test_shape_error(layer, shape, message, generator):
         (
             lambda: gn.Conv2d(1, 32, 3),
             "Conv2d: too many positional arguments. It takes Conv2d(filters, kernel_size, *, stride=1, "
-            "padding=0, dilation=1, groups=1, bias=True, init='he_normal'). Input channels are inferred: PyTorch's "
-            "Conv2d(1, 32, 3) is Conv2d(32, 3) here.",
+            "padding=0, dilation=1, groups=1, bias=True, init='he_normal'). Input channels are inferred: "
+            "PyTorch's Conv2d(1, 32, 3) is Conv2d(32, 3) here.",
         ),
         (
             lambda: gn.Linear(128, 10),
