@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import ConfigError, DataError, ShapeError
 from .layers.base import Layer
-from .layers.combine import Chain, Layers
+from .layers.chain import Chain, Layers
 from .losses import Loss, SoftmaxCrossEntropy
 from .ops.base import Array, Grads, Ops
 from .ops.reference import ReferenceOps

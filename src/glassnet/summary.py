@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .layers.base import Layer
-from .layers.combine import Chain, Concat, Residual
-from .layers.conv import ConvTranspose2d
+from .layers.chain import Chain
+from .layers.combine import Concat, Residual
+from .layers.conv_transpose import ConvTranspose2d
 from .shapes import Geometry, Shape, batched
 
 

@@ -2,8 +2,10 @@
 
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .base import Layer
-from .combine import Chain, Concat, Residual
-from .conv import Conv2d, ConvTranspose2d
+from .chain import Chain
+from .combine import Concat, Residual
+from .conv import Conv2d
+from .conv_transpose import ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .linear import Flatten, Linear
 from .norm import BatchNorm2d, GroupNorm, LayerNorm
