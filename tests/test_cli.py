@@ -327,6 +327,13 @@ class Shown(Bar):
         return self.progress.console.file.getvalue()
 
 
+def test_a_long_epoch_has_lines_in_between(capsys, monkeypatch):
+    monkeypatch.setattr("glassnet.cli.progress.QUIET_SECONDS", -1)
+    args = ("train", "digits", "--model", "linear", "--epochs", 1, "--batch-size", 1000)
+    _, out, _ = run(capsys, *args)
+    assert re.search(r"^epoch 1/1  batch 1/2  loss [\d.]+  [\d,]+ images/s$", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_bar_shows_speed_loss_and_time_left(monkeypatch, plain):
     monkeypatch.setenv("TERM", "xterm-256color")

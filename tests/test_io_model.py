@@ -56,7 +56,7 @@ def network(seed=0, layers=None):
 @pytest.fixture
 def net(generator):
     """Such a network, after batch normalisation has seen something."""
-    net = network()
+    net = network(seed=4)
     for slot in net.store.running.values():
         slot.view(net.store.state)[...] = generator.random(slot.shape)
     net["stem"].freeze()
@@ -99,6 +99,7 @@ def test_a_loaded_network_is_the_same(net, path, generator):
         (layer.name, layer.trainable, layer.lr_factor) for layer in net.walk()
     ]
     assert str(loaded.summary()) == str(net.summary())
+    assert loaded.seed == net.seed == 4
 
 
 def test_training_goes_on_with_the_same_masks(net, path, generator):
@@ -114,6 +115,32 @@ def test_training_goes_on_with_the_same_masks(net, path, generator):
 def test_saving_again_gives_the_same_bytes(path, tmp_path):
     gn.load(path).save(tmp_path / "again.gnet")
     assert (tmp_path / "again.gnet").read_bytes() == path.read_bytes()
+
+
+def test_defaults_are_written_down(path):
+    """A later version may change one: this file must then still mean the same."""
+    assert read(path)[1]["layers"]["stem"]["settings"] == {
+        "filters": 3,
+        "kernel_size": 3,
+        "stride": 1,
+        "padding": [1, 0, 1, 0],
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "init": "he_normal",
+    }
+
+
+def test_the_checksum_covers_names_and_shapes():
+    one, two = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    digests = {
+        digest({"a": one, "b": two}, {}),
+        digest({"a": two, "b": one}, {}),
+        digest({"c": one, "d": two}, {}),
+        digest({"a": one.reshape(3, 2), "b": two}, {}),
+        digest({"a": one, "b": two}, {"format": 1}),
+    }
+    assert len(digests) == 5
 
 
 def test_any_safetensors_reader_reads_the_tensors(net, path):
