@@ -77,8 +77,8 @@ def mask_by_output(
         r, q = n % x.shape[0], n % y.shape[0]
         for h in range(height):
             for i in range(width):
-                if not y[q, y_at + h * y_row + i] > ZERO:
-                    x[r, x_at + h * x_row + i] = ZERO
+                at = x_at + h * x_row + i
+                x[r, at] = x[r, at] if y[q, y_at + h * y_row + i] > ZERO else ZERO
 
 
 @kernel

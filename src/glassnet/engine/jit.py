@@ -15,6 +15,7 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
+from numba.np import arrayobj
 from numba.np.arrayobj import make_array, populate_array
 
 from glassnet.engine.cpu import Cpu
@@ -75,6 +76,13 @@ def _distinct_arrays(flags: Any) -> Any:
     return flags
 
 
+def _plain_index(context: Any, builder: ir.IRBuilder, kind: Any, index: ir.Value, size: ir.Value) -> ir.Value:
+    """An index as it is. Python's meaning of negative ones would be asked at every access, and keeps LLVM from
+    seeing that neighbours lie side by side; kernels have none.
+    """
+    return context.cast(builder, index, kind, types.intp)
+
+
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     """Keep Numba from optimising for this machine: we do so once, at the end, for the processor asked for.
@@ -85,11 +93,14 @@ def _settings() -> Iterator[None]:
     wanted = {"DISABLE_JIT": 0, "LOOP_VECTORIZE": 0, "OPT": type(settings.OPT)(0)}
     with global_compiler_lock:
         before = {name: getattr(settings, name) for name in wanted}
+        meaning = arrayobj.fix_integer_index
         vars(settings).update(wanted)
+        arrayobj.fix_integer_index = _plain_index
         try:
             yield
         finally:
             vars(settings).update(before)
+            arrayobj.fix_integer_index = meaning
 
 
 def _rebound(function: FunctionType, helpers: dict[FunctionType, Any]) -> FunctionType:
