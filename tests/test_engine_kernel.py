@@ -104,6 +104,18 @@ def test_block_takes_an_array_or_its_address_and_shape():
     assert words.tolist() == [x.ctypes.data, 2, 3, y.ctypes.data, 2, 3, bits, -2]
 
 
+@kernel.kernel
+def classify(x: f32[1], kind: i64[1]) -> None:
+    for i in range(x.shape[0]):
+        kind[i] = 1 if x[i] != x[i] else 2 if np.abs(x[i]) == np.float32(np.inf) else 0
+
+
+def test_nan_and_infinity_are_not_assumed_away():
+    kind = np.zeros(4, np.int64)
+    classify(np.array([np.nan, np.inf, -np.inf, 1], np.float32), kind)
+    assert kind.tolist() == [1, 2, 2, 0]
+
+
 def test_nan_survives():
     x, y = np.array([[np.nan, np.inf, -np.inf]], np.float32), np.zeros((1, 3), np.float32)
     scaled_relu(x, y, 1.0, 0, 0, 1)
@@ -227,7 +239,7 @@ def test_folder_that_cannot_be_written_is_said_once(tmp_path, caplog):
 
 
 def test_other_sources_versions_or_processors_use_another_folder(tmp_path, monkeypatch):
-    folders = {cache.Store(tmp_path, processor)._folder for processor in (cpu.host(), cpu.AARCH64)}
+    folders = {cache.Store(tmp_path, processor)._folder for processor in (cpu.host(), cpu.host().limited(8))}
     monkeypatch.setattr(cache, "_engine_sources", lambda: b"changed")
     folders.add(cache.Store(tmp_path, cpu.host())._folder)
     monkeypatch.setattr(cache, "_version", lambda package: "99")
