@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .backends import choose_backend
 from .errors import ConfigError, DataError, ShapeError
 from .layers.base import Layer
 from .layers.chain import Chain, Layers
@@ -23,7 +26,11 @@ from .trace import Trace, TracingOps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BATCH = 256  # images a prediction takes at once
+log = logging.getLogger(__name__)
+
+BATCH = 256
+"""Images that a prediction takes at once, if they are small."""
+BATCH_BYTES = 1 << 25
 
 
 class Sequential(Chain):
@@ -40,6 +47,7 @@ class Sequential(Chain):
         self.preprocessing: Preprocessing | None = None
         self.loss: Loss = SoftmaxCrossEntropy()
         self.backend = "auto"
+        self._predictor: tuple[str, Callable[[np.ndarray], np.ndarray]] | None = None
         if input_shape is not None:
             self.build_named("", tuple(input_shape), np.random.default_rng(seed))
             self.store = Store(self.walk())
@@ -114,17 +122,38 @@ class Sequential(Chain):
             hint = " One image is a batch of one: x[None]."
         raise ShapeError(f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}")
 
-    def scores(self, images: Any, *, batch_size: int = BATCH) -> np.ndarray:
+    def scores(self, images: Any) -> np.ndarray:
         """(N, K): the last layer's output in evaluation mode."""
         x = self.inputs(images)
         if not len(x):
             raise DataError("Prediction needs at least one image, got none.")
         run = self.predictor()
-        return np.concatenate([run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+        batch = getattr(run, "capacity", BATCH)
+        return np.concatenate([run(x[i : i + batch]) for i in range(0, len(x), batch)])
 
     def predictor(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Inputs (N, H, W, C) -> scores (N, K), on this network's backend."""
+        """Inputs (N, H, W, C) -> scores (N, K), on this network's backend; recorded and compiled once."""
+        if self._predictor is None or self._predictor[0] != self.backend:
+            self._predictor = self.backend, self._new_predictor()
+        return self._predictor[1]
+
+    def _new_predictor(self) -> Callable[[np.ndarray], np.ndarray]:
+        shape = self.built().input_shape or ()
+        if choose_backend(self.backend) == "compiled" and self.store.values.dtype == np.float32:
+            from .engine.steps import Prediction
+            from .plan.symbols import RecordingError
+
+            capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
+            try:
+                return Prediction(self, shape, (self.output_shape or (0,))[-1], capacity=capacity)
+            except RecordingError as error:
+                if self.backend == "compiled":
+                    raise
+                log.info("Predicting on the reference backend: %s", error)
         return lambda x: ReferenceOps().call(self, x, False)[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_predictor": None}  # a copy records its own
 
     def predict_proba(self, images: Any) -> np.ndarray:
         """(N, K): probabilities of the classes, as the loss reads the scores."""

@@ -11,7 +11,7 @@ from .. import __version__
 from ..data.catalog import user_cache
 from ..errors import GlassnetError
 from ..summary import table
-from ..train.stepper import BACKENDS, choose_backend
+from ..backends import BACKENDS, choose_backend
 from .output import JsonFlag, Output
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors", "threadpoolctl", "matplotlib")

@@ -98,7 +98,9 @@ def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float,
     call = COMPILED.get(function) or inline(function)
     settings = tuple(np.float32(s) for s in scalars)
     if arrays > 2:
-        raise EngineError(f"{function.__name__} takes {arrays} arrays; the engine compiles functions of one or two.")
+        raise EngineError(
+            f"{function.__name__} takes {arrays} arrays; the engine compiles functions of one or two."
+        )
     return _unary(call, settings) if arrays == 1 else _binary(call, settings)
 
 

@@ -39,6 +39,15 @@ class Compiled:
     arenas: tuple[np.ndarray, np.ndarray]
     macs: int
 
+    def block_of(self, operation: Operation) -> np.ndarray:
+        """The argument blocks, a row a worker, of an operation's one step."""
+        return next(
+            call.block
+            for planned, bound in zip(self.sections, self.program.sections, strict=True)
+            for step, call in zip(planned.steps, bound.steps, strict=True)
+            if step.operation is operation
+        )
+
     def first(self, name: str) -> int:
         """The number of the first section of that name; the number of sections where there is none."""
         names = [section.name for section in self.sections]
@@ -63,7 +72,9 @@ def compile_operations(
     cpu = cpu or host()
     operations = fuse(drop_dead(operations, needed))
     if unknown := sorted({op.kind for op in operations} - LOWER.keys()):
-        raise EngineError(f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'.")
+        raise EngineError(
+            f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'."
+        )
     layout = Layout(operations)
     chunk, previous = 1, 0
     while chunk != previous:
@@ -82,9 +93,7 @@ def compile_operations(
     macs = sum(
         step.macs * (capacity if step.placement == "sample" else 1) for s in sections for step in s.steps
     )
-    return Compiled(
-        sections, program.Program(bound, cpu), memory, capacity, chunk, workers, arenas, macs
-    )
+    return Compiled(sections, program.Program(bound, cpu), memory, capacity, chunk, workers, arenas, macs)
 
 
 def _bind(

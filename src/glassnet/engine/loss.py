@@ -98,7 +98,15 @@ def softmax_grad(
 
 @kernel
 def cross_entropy(
-    z: f32[2], z_at: i64, z_row: i64, target: f32[2], share: f32[1], losses: f32[1], dz: f32[2], lo: i64, hi: i64
+    z: f32[2],
+    z_at: i64,
+    z_row: i64,
+    target: f32[2],
+    share: f32[1],
+    losses: f32[1],
+    dz: f32[2],
+    lo: i64,
+    hi: i64,
 ) -> None:
     """losses[n] = share * -sum t log softmax(z); dz = share * (softmax(z) * sum(t) - t), in one go."""
     count = target.shape[1]
@@ -116,7 +124,15 @@ def cross_entropy(
 
 @kernel
 def probability_cross_entropy(
-    p: f32[2], p_at: i64, p_row: i64, target: f32[2], share: f32[1], losses: f32[1], dp: f32[2], lo: i64, hi: i64
+    p: f32[2],
+    p_at: i64,
+    p_row: i64,
+    target: f32[2],
+    share: f32[1],
+    losses: f32[1],
+    dp: f32[2],
+    lo: i64,
+    hi: i64,
 ) -> None:
     """losses[n] = share * -sum t log p; dp = -share * t / p; p held at 1e-30 or more."""
     for n in range(lo, hi):
@@ -132,7 +148,15 @@ def probability_cross_entropy(
 
 @kernel
 def binary_cross_entropy(
-    z: f32[2], z_at: i64, z_row: i64, target: f32[2], share: f32[1], losses: f32[1], dz: f32[2], lo: i64, hi: i64
+    z: f32[2],
+    z_at: i64,
+    z_row: i64,
+    target: f32[2],
+    share: f32[1],
+    losses: f32[1],
+    dz: f32[2],
+    lo: i64,
+    hi: i64,
 ) -> None:
     """losses[n] = share * mean of max(z, 0) - z*t + log(1 + exp(-|z|)); dz = share * (sigmoid(z) - t) / K."""
     count = np.float32(target.shape[1])
@@ -150,7 +174,15 @@ def binary_cross_entropy(
 
 @kernel
 def mean_squared_error(
-    y: f32[2], y_at: i64, y_row: i64, target: f32[2], share: f32[1], losses: f32[1], dy: f32[2], lo: i64, hi: i64
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    target: f32[2],
+    share: f32[1],
+    losses: f32[1],
+    dy: f32[2],
+    lo: i64,
+    hi: i64,
 ) -> None:
     """losses[n] = share * mean of (y - t)^2; dy = share * 2 * (y - t) / K."""
     count = np.float32(target.shape[1])

@@ -55,7 +55,12 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     y, geometry = operation.outputs[0], operation.settings["geometry"]
     relu = operation.settings["activation"] == "relu"
     of, to = context.image(x), context.image(y)
-    (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
+    (kh, kw), (sh, sw), (dh, dw), groups = (
+        geometry.kernel,
+        geometry.stride,
+        geometry.dilation,
+        geometry.groups,
+    )
     c, o = of.channels, to.channels
     top, _, left, _ = geometry.padding
     corner = -top * of.row - left * c
@@ -63,10 +68,16 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     macs = height * width * math.prod(w.shape)
     bias = context.flat(b) if b is not None else NOTHING
     if is_depthwise(geometry, c, o):
-        taps = [[corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)]
+        taps = [
+            [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
+        ]
         bias = bias if b is not None else np.zeros(c, np.float32)
         sizes = [height, width, c, sh * of.row, sw * c, to.row, c, relu, to.height, to.width]
-        return [Step(conv.depthwise, (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes)), macs=macs)]
+        return [
+            Step(
+                conv.depthwise, (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes)), macs=macs
+            )
+        ]
     settings = {"start": "bias" if b is not None else "zero", "relu": relu}
     tiles = []
     for g in range(groups):
@@ -82,7 +93,9 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     else:
         counts, x_steps, w_steps = (kh, kw, own), (dh * of.row, dw * c, 1), (kw * own * o, own * o, o)
     strides = (sh * of.row, to.row, sw * c, *x_steps, *w_steps, o)
-    return [_rows_step(context, x, w, bias, y, tiles, (height, *counts), strides, (to.height, to.width), macs)]
+    return [
+        _rows_step(context, x, w, bias, y, tiles, (height, *counts), strides, (to.height, to.width), macs)
+    ]
 
 
 def _rows_step(
@@ -146,7 +159,18 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
             strides = (of.row, down_step, o, *x_steps, *w_steps, across_step)
             weights = turned.arguments[-1]
             steps.append(
-                _rows_step(context, dy, weights, NOTHING, dx, tiles, (p.count, *counts), strides, halo, macs // len(full))
+                _rows_step(
+                    context,
+                    dy,
+                    weights,
+                    NOTHING,
+                    dx,
+                    tiles,
+                    (p.count, *counts),
+                    strides,
+                    halo,
+                    macs // len(full),
+                )
             )
         halo = (0, 0)
     return steps
@@ -160,7 +184,10 @@ def _turn(
     taps, starts = [], []
     for p, q in full:
         starts.append(len(taps) * block)
-        taps += [[u, v, (len(taps) + i) * block] for i, (u, v) in enumerate((u, v) for u, _ in p.taps for v, _ in q.taps)]
+        taps += [
+            [u, v, (len(taps) + i) * block]
+            for i, (u, v) in enumerate((u, v) for u, _ in p.taps for v, _ in q.taps)
+        ]
     turned = aligned(len(taps) * block, np.float32)
     arguments = (context.array(w), table(taps), groups, turned)
     return Step(conv.rotate_weights, arguments, "prepare", units=len(taps)), starts
@@ -183,9 +210,15 @@ def _phase_tiles(
             channel, j = g * (c // groups) + first, 0
             for rows in plan_rows(q.count, columns.max_rows(context.cpu)):
                 enter = from_ + j * o + g * (o // groups)
-                tiles.append([
-                    tile(context, rows, columns), enter, start + channel, into + j * across_step + channel, 0
-                ])
+                tiles.append(
+                    [
+                        tile(context, rows, columns),
+                        enter,
+                        start + channel,
+                        into + j * across_step + channel,
+                        0,
+                    ]
+                )
                 j += rows
     return tiles
 
@@ -212,7 +245,12 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     assert dy is not None and x is not None
     geometry, total = operation.settings["geometry"], context.flat(operation.outputs[0])
     of, by = context.image(x), context.image(dy)
-    (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
+    (kh, kw), (sh, sw), (dh, dw), groups = (
+        geometry.kernel,
+        geometry.stride,
+        geometry.dilation,
+        geometry.groups,
+    )
     c, o = of.channels, by.channels
     own = c // groups
     corner = -geometry.padding[0] * of.row - geometry.padding[2] * c
@@ -220,7 +258,9 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     parts = context.leaf_sums(total.size)
     macs = height * width * total.size
     if is_depthwise(geometry, c, o):
-        taps = [[corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)]
+        taps = [
+            [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
+        ]
         sizes = ints((height, width, c, sh * of.row, sw * c))
         step = Step(conv.depthwise_weight_grad, (span(x), span(dy), parts, table(taps), sizes), macs=macs)
         return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
@@ -233,9 +273,11 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
                 outer = (dh * of.row, kw * c * o)
                 tiles.append(_weight_tile(context, kh * kw * c, columns, corner, out, out, inner=kw * c))
                 continue
-            runs = [(u, 0, kw * c) for u in range(kh)] if dw == 1 and groups == 1 else [
-                (u, v, own) for u in range(kh) for v in range(kw)
-            ]
+            runs = (
+                [(u, 0, kw * c) for u in range(kh)]
+                if dw == 1 and groups == 1
+                else [(u, v, own) for u in range(kh) for v in range(kw)]
+            )
             for u, v, length in runs:
                 at = 0
                 for rows in plan_rows(length, most):
@@ -245,7 +287,10 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
                     at += rows
     strides = ints((1, outer[0], sh * of.row, sw * c, by.row, o, o, outer[1]))
     arguments = (span(x), span(dy), parts, table(tiles), ints((height, width)), strides)
-    return [Step(conv.tile_weight_grad, arguments, macs=macs), sum_leaves_into(parts, total, context, adding=context.slots.adding)]
+    return [
+        Step(conv.tile_weight_grad, arguments, macs=macs),
+        sum_leaves_into(parts, total, context, adding=context.slots.adding),
+    ]
 
 
 def _weight_tile(
@@ -272,7 +317,10 @@ def linear(operation: Operation, context: Context) -> list[Step]:
     x, w, b = operation.inputs
     assert w is not None
     bias = context.flat(b) if b is not None else NOTHING
-    settings = {"start": "bias" if b is not None else "zero", "relu": operation.settings["activation"] == "relu"}
+    settings = {
+        "start": "bias" if b is not None else "zero",
+        "relu": operation.settings["activation"] == "relu",
+    }
     return [_linear_step(context, x, context.array(w), bias, operation.outputs[0], settings)]
 
 
@@ -288,9 +336,21 @@ def _linear_step(
     sizes = [most, *(n for n in (8, 4, 2, 1) if n < most)]
     tiles = [[rows, *(tile(context, rows, columns, **settings) for columns in kinds)] for rows in sizes]
     runs = [[kinds.index(columns), first] for first, columns in places]
-    arguments = (span(x), w.reshape(-1), bias, span(y), table(tiles), table(runs), inner, context.slots.samples, large)
+    arguments = (
+        span(x),
+        w.reshape(-1),
+        bias,
+        span(y),
+        table(tiles),
+        table(runs),
+        inner,
+        context.slots.samples,
+        large,
+    )
     if large:
-        return Step(conv.linear_rows, arguments, "batch", units=len(runs), macs=inner * outputs * context.capacity)
+        return Step(
+            conv.linear_rows, arguments, "batch", units=len(runs), macs=inner * outputs * context.capacity
+        )
     return Step(conv.linear_rows, arguments, macs=inner * outputs)
 
 
@@ -333,4 +393,14 @@ def reshape(operation: Operation, context: Context) -> list[Step]:
     height, width = (of.height, of.width) if of.height > 1 else (to.height, to.width)
     if of.height > 1 and to.height > 1 and of.width != to.width:
         height, width = 1, of.height * of.width  # neither has a halo then
-    return [Step(copy_image, (Span(x, row=of.row if of.height > 1 else width), Span(y, row=to.row if to.height > 1 else width), height, width))]
+    return [
+        Step(
+            copy_image,
+            (
+                Span(x, row=of.row if of.height > 1 else width),
+                Span(y, row=to.row if to.height > 1 else width),
+                height,
+                width,
+            ),
+        )
+    ]

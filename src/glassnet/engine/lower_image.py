@@ -135,7 +135,9 @@ def split(operation: Operation, context: Context) -> list[Step]:
     return steps
 
 
-def _channels(context: Context, x: Symbol, start: int, y: Symbol, at: int, count: int, *, clear: bool) -> Step:
+def _channels(
+    context: Context, x: Symbol, start: int, y: Symbol, at: int, count: int, *, clear: bool
+) -> Step:
     """`count` channels of x from `start` to those of y from `at`."""
     of, to = context.image(x), context.image(y)
     if len(x.shape) == 2:
@@ -214,7 +216,10 @@ def batch_norm_parameter_grads(operation: Operation, context: Context) -> list[S
     parts, sums = context.leaf_sums(2 * dgamma.size), aligned(2 * dgamma.size, np.float32)
     finish = (sums, context.array(var), operation.settings["eps"], dgamma, dbeta)
     return [
-        Step(norm.batch_norm_parameter_sums, (span(dy), span(x), context.array(mean), parts, *_pixels(context, x))),
+        Step(
+            norm.batch_norm_parameter_sums,
+            (span(dy), span(x), context.array(mean), parts, *_pixels(context, x)),
+        ),
         sum_leaves_into(parts, sums, context),
         Step(norm.batch_norm_parameter_grads, finish, "batch", units=dgamma.size),
     ]
@@ -226,7 +231,11 @@ def batch_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     assert gamma is not None and mean is not None and var is not None
     height, width = _pixels(context, x)
     factors = aligned(3 * gamma.shape[0], np.float32).reshape(3, -1)
-    sums = (context.array(dgamma), context.array(dbeta)) if dgamma is not None and dbeta is not None else (NOTHING, NOTHING)
+    sums = (
+        (context.array(dgamma), context.array(dbeta))
+        if dgamma is not None and dbeta is not None
+        else (NOTHING, NOTHING)
+    )
     scale = (
         *map(context.array, (mean, var, gamma)),
         *sums,
@@ -239,7 +248,8 @@ def batch_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     return [
         Step(norm.batch_norm_grad_scale, scale, "batch", units=gamma.shape[0]),
         Step(
-            norm.batch_norm_input_grad, (span(dy), span(x), span(operation.outputs[0]), factors, height, width)
+            norm.batch_norm_input_grad,
+            (span(dy), span(x), span(operation.outputs[0]), factors, height, width),
         ),
     ]
 

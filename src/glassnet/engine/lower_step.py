@@ -48,7 +48,11 @@ def softmax(operation: Operation, context: Context) -> list[Step]:
 def softmax_grad(operation: Operation, context: Context) -> list[Step]:
     (dy, y), (dx,) = operation.inputs, operation.outputs
     of = context.image(dx)
-    return [Step(loss.softmax_grad, (span(dy), span(y), span(dx), of.height, of.width // of.channels, of.channels))]
+    return [
+        Step(
+            loss.softmax_grad, (span(dy), span(y), span(dx), of.height, of.width // of.channels, of.channels)
+        )
+    ]
 
 
 @lowers(*LOSSES)
@@ -57,7 +61,13 @@ def losses(operation: Operation, context: Context) -> list[Step]:
     scores, target, share = operation.inputs
     assert target is not None and share is not None
     each, gradient = operation.outputs
-    arguments = (span(scores), context.array(target), context.array(share), context.array(each), rows(gradient))
+    arguments = (
+        span(scores),
+        context.array(target),
+        context.array(share),
+        context.array(each),
+        rows(gradient),
+    )
     return [Step(LOSSES[operation.kind], arguments)]
 
 
@@ -101,4 +111,3 @@ def update_parameters(operation: Operation, context: Context) -> list[Step]:
     kernel = update.update(operation.settings["rule"], len(arrays) - 2)
     scalars = operation.settings["scalars"]
     return [Step(kernel, (*arrays, scalars), "update", units=-(-arrays[0].size // update.RUN))]
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -119,7 +120,9 @@ class TrainingStep:
             reuse=reuse,
         )
         self._executor = Executor()
-        self._clip_section, self._update_section = map(self.compiled.first, ("clip", "update"))
+        self._guard_section, self._clip_section, self._update_section = map(
+            self.compiled.first, ("guard", "clip", "update")
+        )
 
     def _deliver(self, ops: RecordingOps, grads: Grads) -> list[Symbol]:
         """Bind gradients to the store; the symbols that make them needed."""
@@ -163,7 +166,9 @@ class TrainingStep:
         start = (state.ctypes.data - self._store.state.ctypes.data) // state.itemsize
         return self._pending[start : start + state.size].reshape(state.shape)
 
-    def accumulate(self, index: Array, target: Array, share: Array, *, step: int, first_sample: int = 0) -> int:
+    def accumulate(
+        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int = 0
+    ) -> int:
         """Losses, scores and gradients of one (part of a) batch; `first_sample` 0 begins a step."""
         n = len(index)
         self.index[:n], self.target[:n], self.share[:n] = index, target, share
@@ -180,14 +185,17 @@ class TrainingStep:
         """The norm of all gradients of the step so far; not finite where any of them is not."""
         return math.sqrt(self._sums.sum())
 
-    def update(self, scalars: Mapping[str, tuple[float, ...]], *, scale: float = 1.0, limit: float = math.inf) -> None:
-        """Scale gradients, hold them within +-limit, apply the rule, commit running state."""
+    def clip(self, *, scale: float = 1.0, limit: float = math.inf) -> None:
+        """Multiply all gradients by `scale`, hold them within +-limit, and measure their norm anew."""
         self.limits[0], self.limits[1] = scale, limit
+        self._run(self._clip_section, self._update_section, 0)
+        self._run(self._guard_section, self._clip_section, 0)
+
+    def update(self, scalars: Mapping[str, tuple[float, ...]]) -> None:
+        """Apply the rule with these scalars by parameter name, and commit running state."""
         for name, array in self._scalars.items():
             array[:] = scalars[name]
-        clips = scale != 1.0 or limit != math.inf
-        first = self._clip_section if clips else self._update_section
-        self._run(first, len(self.compiled.sections), 0)
+        self._run(self._update_section, len(self.compiled.sections), 0)
 
     def _run(self, first: int, last: int, samples: int) -> None:
         work = self.compiled.macs * samples // self.compiled.capacity
@@ -225,31 +233,41 @@ class Prediction:
         cpu: Cpu | None = None,
     ) -> None:
         self.slots = Slots()
-        self._inputs = aligned(capacity * math.prod(input_shape), np.float32).reshape(capacity, *input_shape)
+        self.capacity = capacity
         self.scores = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
         ops = RecordingOps(capacity)
         x = ops.batch("input", input_shape)
         channels = input_shape[-1]
+        images = np.zeros((1, *input_shape), np.float32)  # in its place, each call's own
         identity = (np.arange(capacity), np.ones(channels, np.float32), np.zeros(channels, np.float32))
-        feed = [ops.bound(a, "feed") for a in (self._inputs, *identity)]
-        ops.operations.append(Operation("gather", feed, [x], "input"))
+        gather = Operation("gather", [ops.bound(a, "feed") for a in (images, *identity)], [x], "input")
+        ops.operations.append(gather)
         scores, _ = ops.call(net, x, False)
         exported = Symbol((1,), "exported", batched=False)
         ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
-        workers = thread_count(threads)
         self.compiled = compile_operations(
-            ops.operations, [exported], capacity=capacity, slots=self.slots, workers=workers, cpu=cpu
+            ops.operations,
+            [exported],
+            capacity=capacity,
+            slots=self.slots,
+            workers=thread_count(threads),
+            cpu=cpu,
         )
+        self._blocks = self.compiled.block_of(gather)
         self._executor = Executor()
+        self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, *input_shape) float32 -> a new (N, K)."""
+        """(N, *input_shape) float32, N at most the capacity -> a new (N, K). Calls from several threads take turns."""
         n, compiled = len(x), self.compiled
-        self._inputs[:n] = x
-        self.slots.samples[0] = n
+        x = np.ascontiguousarray(x, np.float32)
         threads = min(compiled.workers, 1 + compiled.macs * n // compiled.capacity // WORTH_A_THREAD)
-        self._executor.run(compiled.program, samples=n, threads=threads)
-        return self.scores[:n].copy()
+        with self._lock:
+            self._blocks[:, 0] = x.ctypes.data
+            self._blocks[:, 1] = n
+            self.slots.samples[0] = n
+            self._executor.run(compiled.program, samples=n, threads=threads)
+            return self.scores[:n].copy()
 
 
 __all__ = ["Compiled", "Prediction", "TrainingStep", "thread_count"]

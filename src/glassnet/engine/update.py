@@ -12,6 +12,7 @@ from glassnet.engine.kernel import Kernel, f32, f64, i64, inline, kernel
 
 RUN = 1024
 
+
 @kernel
 def squared_norm(g: f32[1], sums: f64[1], lo: i64, hi: i64) -> None:
     """sums[unit] = sum of g^2 over the unit, in float64: NaN or infinite where a gradient is."""

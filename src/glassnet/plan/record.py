@@ -36,7 +36,9 @@ class RecordingOps(Ops):
             )
         return self._bound[key]
 
-    def _add(self, kind: str, inputs: Sequence[Any], shapes: Sequence[Shape], **settings: Any) -> list[Symbol]:
+    def _add(
+        self, kind: str, inputs: Sequence[Any], shapes: Sequence[Shape], **settings: Any
+    ) -> list[Symbol]:
         """Write an operation down; a shape that begins with the capacity is batched."""
         symbols = [self.bound(i) if isinstance(i, np.ndarray) else i for i in inputs]
         dtypes = settings.pop("dtypes", [np.float32] * len(shapes))
@@ -185,7 +187,9 @@ class RecordingOps(Ops):
         self, dy: Symbol, x: Symbol, mean: Any, var: Any, eps: float
     ) -> tuple[Symbol, Symbol]:
         shapes = [x.shape[-1:]] * 2
-        dgamma, dbeta = self._add("batch_norm_parameter_grads", [dy, x, mean, var], shapes, batched=False, eps=eps)
+        dgamma, dbeta = self._add(
+            "batch_norm_parameter_grads", [dy, x, mean, var], shapes, batched=False, eps=eps
+        )
         return dgamma, dbeta
 
     def batch_norm_input_grad(

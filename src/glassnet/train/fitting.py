@@ -117,7 +117,16 @@ def run(
     check_watching(config, data)
     plan = batch_plan(config, net, len(data.train))
     net.classes, net.preprocessing, net.loss = data.classes, data.preprocessing, config.loss
-    stepper = make_stepper(config.backend, net, data.train, config.loss, config.optimizer, config.seed)
+    net.backend = config.backend
+    stepper = make_stepper(
+        config.backend,
+        net,
+        data.train,
+        config.loss,
+        config.optimizer,
+        config.seed,
+        capacity=-(-plan.capacity // config.accumulate),
+    )
     folder = None if run_dir is None else RunFolder(run_dir, config)
     training = Training(
         net,

@@ -5,25 +5,28 @@ The loop decides (which samples, what targets, what rate); a stepper computes. O
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..data import Split
-from ..errors import ConfigError, EngineError, ShapeError, did_you_mean
+from ..backends import choose_backend
+from ..errors import ConfigError, ShapeError
 from ..losses import Loss
 from ..network import BATCH, Sequential
 from ..ops.base import Grads
 from ..ops.reference import ReferenceOps
 from ..optim import Optimizer
+from ..plan.symbols import RecordingError
 
 Array = np.ndarray
-BACKENDS = ("auto", "reference", "compiled")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,20 @@ class ReferenceStepper:
         )
 
 
-def choose_backend(name: str) -> str:
-    """The backend that will run for a setting: "auto" takes the fastest one there is."""
-    if name not in BACKENDS:
-        raise ConfigError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)}")
-    if name == "compiled":
-        raise EngineError("The compiled engine cannot train yet. Use backend='reference' or 'auto'.")
-    return "reference"
-
-
 def make_stepper(
-    backend: str, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int
+    backend: str, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int, capacity: int
 ) -> Stepper:
-    """The stepper of `choose_backend(backend)`."""
-    steppers: dict[str, Any] = {"reference": ReferenceStepper}
-    return steppers[choose_backend(backend)](net, split, loss, optimizer, seed)
+    """The stepper of `choose_backend(backend)`, for (parts of) batches of at most `capacity` samples.
+
+    A network that the engine cannot record runs on the reference backend under "auto", and the log says why.
+    """
+    if choose_backend(backend) == "compiled":
+        from .compiled import CompiledStepper
+
+        try:
+            return CompiledStepper(net, split, loss, optimizer, seed, capacity)
+        except RecordingError as error:
+            if backend == "compiled":
+                raise
+            log.warning("Training on the reference backend: %s", error)
+    return ReferenceStepper(net, split, loss, optimizer, seed)

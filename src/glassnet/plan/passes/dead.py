@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from glassnet.plan.symbols import Operation, Symbol
 
+
 def drop_dead(operations: list[Operation], needed: Iterable[Symbol]) -> list[Operation]:
     """The operations whose results are needed, directly or by others, or that have an effect and no result."""
     wanted = set(needed)

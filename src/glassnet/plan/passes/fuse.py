@@ -13,7 +13,12 @@ LOSSES = {"cross_entropy", "probability_cross_entropy", "binary_cross_entropy", 
 
 def fuse(operations: list[Operation]) -> list[Operation]:
     """All rules, in the order in which they help each other."""
-    for rule in (relu_into_producer, relu_gradient_before_unpooling, relu_gradient_in_place, loss_with_gradient):
+    for rule in (
+        relu_into_producer,
+        relu_gradient_before_unpooling,
+        relu_gradient_in_place,
+        loss_with_gradient,
+    ):
         operations = rule(operations)
     return operations
 
@@ -74,7 +79,11 @@ def relu_gradient_in_place(operations: list[Operation]) -> list[Operation]:
     """ReLU's gradient of what nothing else reads works in its memory: kind "relu_mask"."""
     uses, producers = _uses(operations), _producers(operations)
     for operation in operations:
-        if _is(operation, relu_gradient) and operation.inputs[0] in producers and uses[operation.reads()[0]] == 1:
+        if (
+            _is(operation, relu_gradient)
+            and operation.inputs[0] in producers
+            and uses[operation.reads()[0]] == 1
+        ):
             operation.kind = "relu_mask"
     return operations
 

@@ -63,7 +63,10 @@ def input_grad_halo(geometry: Geometry) -> Halo:
     for axis in (0, 1):
         reads = [(tap, tap + p.count - 1) for p in phases(geometry, axis) for _, tap in p.taps]
         last = geometry.output[axis] - 1
-        sides += [max((-low for low, _ in reads), default=0), max((high - last for _, high in reads), default=0)]
+        sides += [
+            max((-low for low, _ in reads), default=0),
+            max((high - last for _, high in reads), default=0),
+        ]
     return tuple(max(side, 0) for side in sides)  # type: ignore[return-value]
 
 

@@ -44,7 +44,9 @@ def sample_bytes(symbol: Symbol, layout: Layout) -> int:
     return layout.image(symbol).size * np.dtype(symbol.dtype).itemsize
 
 
-def plan_memory(sections: list[Section], layout: Layout, *, capacity: int, chunk: int, reuse: bool = True) -> Memory:
+def plan_memory(
+    sections: list[Section], layout: Layout, *, capacity: int, chunk: int, reuse: bool = True
+) -> Memory:
     """Offsets for every batched symbol; symbols whose lives do not meet share memory, unless `reuse` is False."""
     seen: dict[Symbol, list[tuple[int, int]]] = {}
     time = 0

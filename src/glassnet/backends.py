@@ -1,0 +1,22 @@
+"""Which backend runs: one choice, made in one place, and said aloud by whoever makes it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from .errors import ConfigError, EngineError, did_you_mean
+
+BACKENDS = ("auto", "reference", "compiled")
+
+
+def choose_backend(name: str) -> str:
+    """ "reference" or "compiled" for a setting: "auto" takes the compiled engine wherever Numba is installed."""
+    if name not in BACKENDS:
+        raise ConfigError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)}")
+    compiles = find_spec("numba") is not None
+    if name == "compiled" and not compiles:
+        raise EngineError(
+            "The compiled engine needs Numba, which is not installed. Use backend='reference', or install Numba "
+            "with a Python that it supports."
+        )
+    return "compiled" if compiles and name != "reference" else "reference"

@@ -1,0 +1,57 @@
+"""Steps on the compiled engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..data import Split
+from ..engine.steps import TrainingStep
+from ..losses import Loss
+from ..network import Sequential
+from ..optim import Optimizer
+from .stepper import Clip, Guard
+
+Array = np.ndarray
+
+
+class CompiledStepper:
+    """Steps of a recorded plan: images stay as they are in memory, and are gathered and normalised by the plan."""
+
+    backend = "compiled"
+
+    def __init__(
+        self, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int, capacity: int
+    ) -> None:
+        images = np.ascontiguousarray(split.images)
+        scale, shift = split.preprocessing.scale_shift(images.dtype)
+        self._net, self._loss = net, 0.0
+        self._step = TrainingStep(net, loss, optimizer, images, scale, shift, capacity=capacity, seed=seed)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        with np.errstate(all="ignore"):  # overflow is no warning here: `guard` stops the step
+            yield
+
+    def accumulate(
+        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
+    ) -> tuple[Array, Array]:
+        n = self._step.accumulate(index, target, share, step=step, first_sample=first_sample)
+        losses = self._step.losses[:n]
+        self._loss = (self._loss if first_sample else 0.0) + float(losses.sum(dtype=np.float64))
+        return losses.copy(), self._step.scores[:n].copy()
+
+    def guard(self) -> Guard:
+        return Guard(self._loss, self._step.norm)
+
+    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
+        if clip.value is not None:
+            self._step.clip(limit=clip.value)
+        if clip.norm is not None:
+            self._step.clip(scale=clip.scale(self._step.norm))
+        self._step.update(scalars)
+
+    def predict(self, images: Array) -> Array:
+        return self._net.scores(images)
