@@ -8,7 +8,6 @@ and end is one native call, so that an interrupt finds whole sections done or no
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import weakref

@@ -120,6 +120,7 @@ class TrainingStep:
             reuse=reuse,
         )
         self._executor = Executor()
+        self.threads = min(workers, 1 + self.compiled.macs // WORTH_A_THREAD)
         self._guard_section, self._clip_section, self._update_section = map(
             self.compiled.first, ("guard", "clip", "update")
         )
@@ -198,9 +199,7 @@ class TrainingStep:
         self._run(self._update_section, len(self.compiled.sections), 0)
 
     def _run(self, first: int, last: int, samples: int) -> None:
-        work = self.compiled.macs * samples // self.compiled.capacity
-        threads = min(self.compiled.workers, 1 + work // WORTH_A_THREAD)
-        self._executor.run(self.compiled.program, first, last, samples=samples, threads=threads)
+        self._executor.run(self.compiled.program, first, last, samples=samples, threads=self.threads)
 
 
 def _runs(store: Store, optimizer: Rule) -> list[tuple[str, int, int]]:
@@ -254,19 +253,19 @@ class Prediction:
             cpu=cpu,
         )
         self._blocks = self.compiled.block_of(gather)
-        self._executor = Executor()
+        self._executors = {threads: Executor() for threads in (1, self.compiled.workers)}
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(N, *input_shape) float32, N at most the capacity -> a new (N, K). Calls from several threads take turns."""
         n, compiled = len(x), self.compiled
         x = np.ascontiguousarray(x, np.float32)
-        threads = min(compiled.workers, 1 + compiled.macs * n // compiled.capacity // WORTH_A_THREAD)
+        threads = compiled.workers if compiled.macs * n // compiled.capacity > WORTH_A_THREAD else 1
         with self._lock:
             self._blocks[:, 0] = x.ctypes.data
             self._blocks[:, 1] = n
             self.slots.samples[0] = n
-            self._executor.run(compiled.program, samples=n, threads=threads)
+            self._executors[threads].run(compiled.program, samples=n, threads=threads)
             return self.scores[:n].copy()
 
 
