@@ -18,8 +18,10 @@ from rich.console import Console
 
 import glassnet as gn
 from glassnet.cli.app import app
-from glassnet.cli.progress import Bar
+from glassnet.cli.output import Output
+from glassnet.cli.progress import Bar, progress
 from glassnet.train import fit
+from glassnet.train.stepper import choose_backend
 
 SOURCE = Path(__file__).parents[1] / "src"
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
@@ -104,7 +106,8 @@ def test_help_loads_no_compiler_and_no_plots():
 
 
 def test_train_in_a_process_of_its_own(tmp_path):
-    process = start("train", "digits", "--epochs", "2", "--seed", "3", "--json", folder=tmp_path)
+    args = ("--epochs", "2", "--seed", "3", "--backend", "reference", "--json")
+    process = start("train", "digits", *args, folder=tmp_path)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     result = json.loads(out)
@@ -118,7 +121,18 @@ def test_train_in_a_process_of_its_own(tmp_path):
 
 
 def test_train_ends_with_the_accuracy_the_run_and_what_to_try(capsys):
-    args = ("train", "digits", "--epochs", "1", "--model", "linear", "--name", "said")
+    args = (
+        "train",
+        "digits",
+        "--epochs",
+        "1",
+        "--model",
+        "linear",
+        "--backend",
+        "reference",
+        "--name",
+        "said",
+    )
     status, out, err = run(capsys, *args)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -234,6 +248,13 @@ def test_gradcheck_of_a_model_proves_every_gradient(capsys):
     assert "linear_1.weight" in err and " proved to 1e-06." in err
 
 
+def test_gradcheck_takes_other_data_than_the_run_names(capsys, tmp_path):
+    copy = tmp_path / "copy.gnet"
+    copy.write_bytes(Path("runs/digits-1/last.gnet").read_bytes())
+    assert run(capsys, "gradcheck", copy)[2].endswith("Add --data, such as --data digits.\n")
+    assert run(capsys, "gradcheck", copy, "--data", "digits")[0] == 0
+
+
 def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     right = gn.Linear.backward
 
@@ -252,7 +273,8 @@ def test_doctor_tells_what_runs_where(capsys, monkeypatch):
     result, err = run_json(capsys, "doctor")
     assert result["glassnet"] == gn.__version__
     assert result["numpy"] == np.__version__
-    assert result["backend auto"] == result["backend reference"] == "runs on reference"
+    assert result["backend reference"] == "runs on reference"
+    assert result["backend auto"] == f"runs on {choose_backend('auto')}"
     assert result["data folder"] == "/some/where"
     assert {"processor", "machine code", "download cache"} <= result.keys()
     assert "runs on reference" in err
@@ -325,6 +347,14 @@ class Shown(Bar):
     def text(self):
         self.progress.stop()
         return self.progress.console.file.getvalue()
+
+
+def test_the_bar_goes_away_when_training_fails(monkeypatch):
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with pytest.raises(gn.NotFiniteError), progress(Output(json=True)) as bar:
+        bar.progress.start()
+        raise gn.NotFiniteError
+    assert not bar.progress.live.is_started
 
 
 def test_a_long_epoch_has_lines_in_between(capsys, monkeypatch):
