@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import schedules
-from .errors import (
+from glassnet import schedules
+from glassnet.errors import (
     ConfigError,
     DataError,
     EngineError,
@@ -20,7 +20,7 @@ from .errors import (
     ShapeError,
     did_you_mean,
 )
-from .layers import (
+from glassnet.layers import (
     GELU,
     AvgPool2d,
     BatchNorm2d,
@@ -44,15 +44,15 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .losses import BinaryCrossEntropy, MeanSquaredError, ProbabilityCrossEntropy, SoftmaxCrossEntropy
-from .network import Sequential
-from .optim import SGD, Adam, AdamW, RMSProp
+from glassnet.losses import BinaryCrossEntropy, MeanSquaredError, ProbabilityCrossEntropy, SoftmaxCrossEntropy
+from glassnet.network import Sequential
+from glassnet.optim import SGD, Adam, AdamW, RMSProp
 
 if TYPE_CHECKING:
-    from . import data
-    from .explain import gradcheck
-    from .io import load
-    from .train import evaluate, fit
+    from glassnet import data
+    from glassnet.explain import gradcheck
+    from glassnet.io import load
+    from glassnet.train import evaluate, fit
 
 __version__ = "0.1.0"
 

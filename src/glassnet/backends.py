@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from .errors import ConfigError, EngineError, did_you_mean
+from glassnet.errors import ConfigError, EngineError, did_you_mean
 
 BACKENDS = ("auto", "reference", "compiled")
 

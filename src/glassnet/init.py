@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import ConfigError, did_you_mean
-from .shapes import Shape
+from glassnet.errors import ConfigError, did_you_mean
+from glassnet.shapes import Shape
 
 Array = np.ndarray
 Initializer = Callable[[Shape, np.random.Generator], Array]

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .errors import ConfigError, DataError, ShapeError, did_you_mean
-from .ops.base import Array, Ops
+from glassnet.errors import ConfigError, DataError, ShapeError, did_you_mean
+from glassnet.ops.base import Array, Ops
 
 Targets = tuple[np.ndarray, np.ndarray]
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .backends import choose_backend
-from .errors import ConfigError, DataError, ShapeError
-from .layers.base import Layer
-from .layers.chain import Chain, Layers
-from .losses import Loss, SoftmaxCrossEntropy
-from .ops.base import Array, Grads, Ops
-from .ops.reference import ReferenceOps
-from .preprocessing import Preprocessing
-from .shapes import Shape, batched
-from .store import Store
-from .summary import Summary, summarise
-from .trace import Trace, TracingOps
+from glassnet.backends import choose_backend
+from glassnet.errors import ConfigError, DataError, ShapeError
+from glassnet.layers.base import Layer
+from glassnet.layers.chain import Chain, Layers
+from glassnet.losses import Loss, SoftmaxCrossEntropy
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.ops.reference import ReferenceOps
+from glassnet.preprocessing import Preprocessing
+from glassnet.shapes import Shape, batched
+from glassnet.store import Store
+from glassnet.summary import Summary, summarise
+from glassnet.trace import Trace, TracingOps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,8 +140,8 @@ class Sequential(Chain):
     def _new_predictor(self) -> Callable[[np.ndarray], np.ndarray]:
         shape = self.built().input_shape or ()
         if choose_backend(self.backend) == "compiled" and self.store.values.dtype == np.float32:
-            from .engine.steps import Prediction
-            from .plan.symbols import RecordingError
+            from glassnet.engine.steps import Prediction
+            from glassnet.plan.symbols import RecordingError
 
             capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
@@ -188,7 +188,7 @@ class Sequential(Chain):
 
     def save(self, path: Any) -> None:
         """Write the whole model (layers, weights, classes, preprocessing) to a file for `glassnet.load`."""
-        from .io.model import save_model
+        from glassnet.io.model import save_model
 
         save_model(self, path)
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .errors import ConfigError, did_you_mean
-from .ops.base import Ops
-from .store import Slot, Store
+from glassnet.errors import ConfigError, did_you_mean
+from glassnet.ops.base import Ops
+from glassnet.store import Slot, Store
 
 Value = Any  # an array or a scalar
 Scalars = Any  # a row of numbers

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ConfigError, did_you_mean
+from glassnet.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import ShapeError
+from glassnet.errors import ShapeError
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import FileFormatError
-from .shapes import Shape
+from glassnet.errors import FileFormatError
+from glassnet.shapes import Shape
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .layers.base import Layer
-from .layers.chain import Chain
-from .layers.combine import Concat, Residual
-from .layers.conv_transpose import ConvTranspose2d
-from .shapes import Geometry, Shape, batched
+from glassnet.layers.base import Layer
+from glassnet.layers.chain import Chain
+from glassnet.layers.combine import Concat, Residual
+from glassnet.layers.conv_transpose import ConvTranspose2d
+from glassnet.shapes import Geometry, Shape, batched
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, did_you_mean
-from .ops.base import Grads, LayerLike
-from .ops.reference import ReferenceOps
+from glassnet.errors import ConfigError, did_you_mean
+from glassnet.ops.base import Grads, LayerLike
+from glassnet.ops.reference import ReferenceOps
 
 Array = np.ndarray
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .. import __version__
-from ..errors import GlassnetError
-from ..train import Interrupted
-from .doctor import doctor
-from .evaluate import evaluate
-from .gradcheck import gradcheck
-from .predict import predict
-from .summary import summary
-from .train import train
+from glassnet import __version__
+from glassnet.cli.doctor import doctor
+from glassnet.cli.evaluate import evaluate
+from glassnet.cli.gradcheck import gradcheck
+from glassnet.cli.predict import predict
+from glassnet.cli.summary import summary
+from glassnet.cli.train import train
+from glassnet.errors import GlassnetError
+from glassnet.train import Interrupted
 
 INTERRUPTED = 130  # as the shell counts a program ended by SIGINT
 

@@ -7,12 +7,12 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .. import __version__
-from ..data.catalog import user_cache
-from ..errors import GlassnetError
-from ..summary import table
-from ..backends import BACKENDS, choose_backend
-from .output import JsonFlag, Output
+from glassnet import __version__
+from glassnet.backends import BACKENDS, choose_backend
+from glassnet.cli.output import JsonFlag, Output
+from glassnet.data.catalog import user_cache
+from glassnet.errors import GlassnetError
+from glassnet.summary import table
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors", "threadpoolctl", "matplotlib")
 
@@ -49,7 +49,7 @@ def installed(name: str) -> str:
 def processor() -> dict[str, Any]:
     """What code would be compiled for, and where it is kept."""
     try:
-        from ..engine import cache, cpu
+        from glassnet.engine import cache, cpu
     except ImportError as error:
         return {"processor": f"{platform.machine()}; the compiled engine cannot be loaded: {error}"}
     host = cpu.host()

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .. import train
-from ..errors import DataError
-from ..io import load, model_file
-from ..summary import table
-from .output import JsonFlag, Output, percent
-from .target import data_of, needed
+from glassnet import train
+from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.target import data_of, needed
+from glassnet.errors import DataError
+from glassnet.io import load, model_file
+from glassnet.summary import table
 
 
 def evaluate(

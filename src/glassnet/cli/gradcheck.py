@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .. import explain
-from .output import JsonFlag, Output
-from .target import needed, network
+from glassnet import explain
+from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.target import needed, network
 
 
 def gradcheck(

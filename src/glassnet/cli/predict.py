@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ..io import load, model_file, read_images
-from ..summary import table
-from .output import JsonFlag, Output, percent
+from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.io import load, model_file, read_images
+from glassnet.summary import table
 
 
 def predict(

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..train import Callback, EpochRecord, StepRecord, Training
-from .output import Output, percent
+from glassnet.cli.output import Output, percent
+from glassnet.train import Callback, EpochRecord, StepRecord, Training
 
 QUIET_SECONDS = 10.0
 

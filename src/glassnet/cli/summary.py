@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .output import JsonFlag, Output
-from .target import network
+from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.target import network
 
 
 def summary(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data import Dataset, load
-from ..errors import ConfigError
-from ..io import load as load_model
-from ..io import model_file
-from ..network import Sequential
-from ..train import TrainConfig, build_model
+from glassnet.data import Dataset, load
+from glassnet.errors import ConfigError
+from glassnet.io import load as load_model
+from glassnet.io import model_file
+from glassnet.network import Sequential
+from glassnet.train import TrainConfig, build_model
 
 
 def network(target: str, data: str | None = None) -> tuple[Sequential, str | None]:

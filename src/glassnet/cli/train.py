@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
-from ..train import Run, TrainConfig, fit_config, next_run
-from .output import JsonFlag, Output, percent
-from .progress import progress
+from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.progress import progress
+from glassnet.errors import ConfigError
+from glassnet.train import Run, TrainConfig, fit_config, next_run
 
 
 def train(

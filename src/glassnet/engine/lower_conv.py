@@ -10,7 +10,7 @@ import numpy as np
 from glassnet.engine import conv
 from glassnet.engine.image import clear_image, copy_image
 from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
-from glassnet.engine.tile import Columns, TileSpec, vector_shapes, plan_rows
+from glassnet.engine.tile import Columns, TileSpec, plan_rows, vector_shapes
 from glassnet.plan.passes.layout import Image, Phase, phases
 from glassnet.plan.plan import Span, Step
 from glassnet.plan.symbols import Operation, Symbol

@@ -1,5 +1,5 @@
 """Looking into a network: proofs of its gradients."""
 
-from .gradcheck import GradcheckReport, GradcheckRow, gradcheck
+from glassnet.explain.gradcheck import GradcheckReport, GradcheckRow, gradcheck
 
 __all__ = ["GradcheckReport", "GradcheckRow", "gradcheck"]

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.dataset import Split
-from ..errors import ConfigError, DataError, ShapeError
-from ..layers import Chain
-from ..network import Sequential
-from ..ops.base import LayerLike
-from ..shapes import Shape
-from ..summary import table
-from ..trace import TracingOps
+from glassnet.data.dataset import Split
+from glassnet.errors import ConfigError, DataError, ShapeError
+from glassnet.layers import Chain
+from glassnet.network import Sequential
+from glassnet.ops.base import LayerLike
+from glassnet.shapes import Shape
+from glassnet.summary import table
+from glassnet.trace import TracingOps
 
 Array = np.ndarray
 Name = tuple[str, str]  # a layer's dotted name, and its "weight", "bias", ... or "x"

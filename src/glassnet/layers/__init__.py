@@ -1,15 +1,15 @@
 """Layers: each a readable pair of forward and backward over `ops`, the same code on every backend."""
 
-from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from .base import Layer
-from .chain import Chain
-from .combine import Concat, Residual
-from .conv import Conv2d
-from .conv_transpose import ConvTranspose2d
-from .dropout import Dropout, Dropout2d
-from .linear import Flatten, Linear
-from .norm import BatchNorm2d, GroupNorm, LayerNorm
-from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from glassnet.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from glassnet.layers.base import Layer
+from glassnet.layers.chain import Chain
+from glassnet.layers.combine import Concat, Residual
+from glassnet.layers.conv import Conv2d
+from glassnet.layers.conv_transpose import ConvTranspose2d
+from glassnet.layers.dropout import Dropout, Dropout2d
+from glassnet.layers.linear import Flatten, Linear
+from glassnet.layers.norm import BatchNorm2d, GroupNorm, LayerNorm
+from glassnet.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
     "GELU",

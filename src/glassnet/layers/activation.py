@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ops.activations import ACTIVATIONS
-from ..ops.base import Array, Grads, Ops
-from .base import Layer
+from glassnet.layers.base import Layer
+from glassnet.ops.activations import ACTIVATIONS
+from glassnet.ops.base import Array, Grads, Ops
 
 
 class Activation(Layer):

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import ConfigError, ShapeError
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Shape
-from ..store import Parameter
+from glassnet.errors import ConfigError, ShapeError
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Shape
+from glassnet.store import Parameter
 
 
 class Layer:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Shape, batched
-from .base import Layer
-from .chain import Chain, Layers, dotted, prefixed
+from glassnet.errors import ShapeError
+from glassnet.layers.base import Layer
+from glassnet.layers.chain import Chain, Layers, dotted, prefixed
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Shape, batched
 
 
 class Residual(Layer):

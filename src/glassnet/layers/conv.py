@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import shapes
-from ..errors import ShapeError
-from ..init import initializer
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Padding, Shape, check_image_shape
-from .base import Layer
+from glassnet import shapes
+from glassnet.errors import ShapeError
+from glassnet.init import initializer
+from glassnet.layers.base import Layer
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Padding, Shape, check_image_shape
 
 
 class Conv2d(Layer):

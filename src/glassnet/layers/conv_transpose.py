@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import shapes
-from ..errors import ShapeError
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Geometry, Shape, check_image_shape, pair
-from .base import Layer
-from .conv import add_weights
+from glassnet import shapes
+from glassnet.errors import ShapeError
+from glassnet.layers.base import Layer
+from glassnet.layers.conv import add_weights
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Geometry, Shape, check_image_shape, pair
 
 
 class ConvTranspose2d(Layer):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Shape
-from .base import Layer
+from glassnet.errors import ConfigError
+from glassnet.layers.base import Layer
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Shape
 
 
 class Dropout(Layer):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..init import initializer
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Shape, batched
-from .base import Layer
+from glassnet.errors import ShapeError
+from glassnet.init import initializer
+from glassnet.layers.base import Layer
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Shape, batched
 
 
 class Flatten(Layer):

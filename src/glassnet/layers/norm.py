@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, ShapeError
-from ..ops.base import Array, Grads, Ops
-from ..shapes import Shape, batched
-from .base import Layer
+from glassnet.errors import ConfigError, ShapeError
+from glassnet.layers.base import Layer
+from glassnet.ops.base import Array, Grads, Ops
+from glassnet.shapes import Shape, batched
 
 
 class BatchNorm2d(Layer):

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..shapes import Geometry, Shape
+from glassnet.shapes import Geometry, Shape
 
 Array = Any  # a NumPy array, or a symbol of one while a plan is recorded
 Grads = dict[str, Array]

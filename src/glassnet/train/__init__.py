@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .callbacks import Callback, Training
-from .config import TrainConfig
-from .fitting import fit, fit_config
-from .interrupt import Interrupted
-from .metrics import ClassMetrics, Evaluation, evaluate
-from .models import MODELS, build_model
-from .records import EpochRecord, Run, StepRecord
-from .run_folder import next_run
+from glassnet.train.callbacks import Callback, Training
+from glassnet.train.config import TrainConfig
+from glassnet.train.fitting import fit, fit_config
+from glassnet.train.interrupt import Interrupted
+from glassnet.train.metrics import ClassMetrics, Evaluation, evaluate
+from glassnet.train.models import MODELS, build_model
+from glassnet.train.records import EpochRecord, Run, StepRecord
+from glassnet.train.run_folder import next_run
 
 __all__ = [
     "MODELS",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import Split
-from ..data.batches import micro_batches
-from ..data.labels import hard
-from ..losses import CrossEntropy, Loss, one_hot
+from glassnet.data import Split
+from glassnet.data.batches import micro_batches
+from glassnet.data.labels import hard
+from glassnet.losses import CrossEntropy, Loss, one_hot
 
 Array = np.ndarray
 

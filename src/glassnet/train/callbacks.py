@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
-from ..network import Sequential
-from .config import TrainConfig
-from .records import EpochRecord, StepRecord, best_epoch
-from .run_folder import RunFolder
+from glassnet.network import Sequential
+from glassnet.train.config import TrainConfig
+from glassnet.train.records import EpochRecord, StepRecord, best_epoch
+from glassnet.train.run_folder import RunFolder
 
 
 @dataclass

@@ -7,14 +7,14 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..data import Dataset
-from ..data.batches import BatchPlan
-from ..errors import ConfigError, DataError, ShapeError
-from ..layers import BatchNorm2d, Softmax
-from ..losses import Loss, SoftmaxCrossEntropy
-from ..network import Sequential
-from ..shapes import batched
-from .config import TrainConfig
+from glassnet.data import Dataset
+from glassnet.data.batches import BatchPlan
+from glassnet.errors import ConfigError, DataError, ShapeError
+from glassnet.layers import BatchNorm2d, Softmax
+from glassnet.losses import Loss, SoftmaxCrossEntropy
+from glassnet.network import Sequential
+from glassnet.shapes import batched
+from glassnet.train.config import TrainConfig
 
 
 def check_network(net: Sequential, data: Dataset, loss: Loss) -> None:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..data import Split
-from ..engine.steps import TrainingStep
-from ..losses import Loss
-from ..network import Sequential
-from ..optim import Optimizer
-from .stepper import Clip, Guard
+from glassnet.data import Split
+from glassnet.engine.steps import TrainingStep
+from glassnet.losses import Loss
+from glassnet.network import Sequential
+from glassnet.optim import Optimizer
+from glassnet.train.stepper import Clip, Guard
 
 Array = np.ndarray
 

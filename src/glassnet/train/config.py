@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
-from ..data.catalog import ALIASES
-from ..errors import ConfigError, did_you_mean
-from ..losses import LOSSES, Loss, SoftmaxCrossEntropy
-from ..optim import OPTIMIZERS, SGD, Optimizer
-from ..schedules import SCHEDULES, Constant, Schedule
-from .recipes import RECIPES
+from glassnet.data.catalog import ALIASES
+from glassnet.errors import ConfigError, did_you_mean
+from glassnet.losses import LOSSES, Loss, SoftmaxCrossEntropy
+from glassnet.optim import OPTIMIZERS, SGD, Optimizer
+from glassnet.schedules import SCHEDULES, Constant, Schedule
+from glassnet.train.recipes import RECIPES
 
 Table = dict[str, Any]
 

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..data import Dataset, from_arrays, load
-from ..data.dataset import stratified
-from ..data.labels import hard
-from ..errors import DataError
-from ..losses import Loss
-from ..network import Sequential
-from ..optim import SGD, Optimizer
-from ..schedules import Constant, Schedule
-from .batch import Batches
-from .callbacks import Callback, Checkpoint, EarlyStopping, MetricsLog, Training
-from .checks import batch_plan, check_network, check_watching, checked_weights
-from .config import TrainConfig
-from .loop import Loop
-from .models import build_model, tables_of
-from .records import Run
-from .run_folder import RunFolder
-from .stepper import make_stepper
+from glassnet.data import Dataset, from_arrays, load
+from glassnet.data.dataset import stratified
+from glassnet.data.labels import hard
+from glassnet.errors import DataError
+from glassnet.losses import Loss
+from glassnet.network import Sequential
+from glassnet.optim import SGD, Optimizer
+from glassnet.schedules import Constant, Schedule
+from glassnet.train.batch import Batches
+from glassnet.train.callbacks import Callback, Checkpoint, EarlyStopping, MetricsLog, Training
+from glassnet.train.checks import batch_plan, check_network, check_watching, checked_weights
+from glassnet.train.config import TrainConfig
+from glassnet.train.loop import Loop
+from glassnet.train.models import build_model, tables_of
+from glassnet.train.records import Run
+from glassnet.train.run_folder import RunFolder
+from glassnet.train.stepper import make_stepper
 
 Path = str | os.PathLike[str]
 log = logging.getLogger(__name__)

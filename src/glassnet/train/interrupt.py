@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .records import Run
+    from glassnet.train.records import Run
 
 
 class Interrupted(KeyboardInterrupt):

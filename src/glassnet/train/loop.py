@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..data import Dataset, Split
-from ..data.batches import BatchPlan
-from ..errors import NotFiniteError
-from .batch import Batch, Batches
-from .callbacks import Callback, Training
-from .interrupt import Interrupted, uninterrupted
-from .metrics import Evaluation, evaluation
-from .not_finite import first_place
-from .records import EpochRecord, Run, StepRecord
-from .stepper import Clip, Guard, Stepper
+from glassnet.data import Dataset, Split
+from glassnet.data.batches import BatchPlan
+from glassnet.errors import NotFiniteError
+from glassnet.train.batch import Batch, Batches
+from glassnet.train.callbacks import Callback, Training
+from glassnet.train.interrupt import Interrupted, uninterrupted
+from glassnet.train.metrics import Evaluation, evaluation
+from glassnet.train.not_finite import first_place
+from glassnet.train.records import EpochRecord, Run, StepRecord
+from glassnet.train.stepper import Clip, Guard, Stepper
 
 
 @dataclass

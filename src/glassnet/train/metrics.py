@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Split
-from ..data.labels import hard
-from ..errors import NotFiniteError, ShapeError
-from ..losses import Loss
-from ..network import BATCH, Sequential
-from ..ops.reference import ReferenceOps
-from .batch import targets_for
+from glassnet.data import Split
+from glassnet.data.labels import hard
+from glassnet.errors import NotFiniteError, ShapeError
+from glassnet.losses import Loss
+from glassnet.network import BATCH, Sequential
+from glassnet.ops.reference import ReferenceOps
+from glassnet.train.batch import targets_for
 
 Array = np.ndarray
 

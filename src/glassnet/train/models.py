@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..data import Dataset
-from ..errors import ConfigError, did_you_mean
-from ..io.spec import BUILT_IN, plain
-from ..layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
-from ..network import Sequential
-from .config import Table, TrainConfig
+from glassnet.data import Dataset
+from glassnet.errors import ConfigError, did_you_mean
+from glassnet.io.spec import BUILT_IN, plain
+from glassnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
+from glassnet.network import Sequential
+from glassnet.train.config import Table, TrainConfig
 
 
 def small(classes: int) -> list[Layer]:

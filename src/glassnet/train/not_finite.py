@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Split
-from ..losses import Loss
-from ..network import Sequential
-from ..ops.base import Grads, LayerLike
-from ..ops.reference import ReferenceOps
-from .batch import Batch
+from glassnet.data import Split
+from glassnet.losses import Loss
+from glassnet.network import Sequential
+from glassnet.ops.base import Grads, LayerLike
+from glassnet.ops.reference import ReferenceOps
+from glassnet.train.batch import Batch
 
 Array = np.ndarray
 

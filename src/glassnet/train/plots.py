@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .metrics import Evaluation
-from .records import EpochRecord
+from glassnet.train.metrics import Evaluation
+from glassnet.train.records import EpochRecord
 
 DPI = 120
 MOST_LABELLED = 20  # classes whose counts still fit their cells

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import TrainConfig
-from .metrics import Evaluation
+from glassnet.train.config import TrainConfig
+from glassnet.train.metrics import Evaluation
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RunFolderError
+from glassnet.errors import RunFolderError
 
 if TYPE_CHECKING:
-    from .config import TrainConfig
-    from .records import Run
+    from glassnet.train.config import TrainConfig
+    from glassnet.train.records import Run
 
 
 def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
@@ -63,7 +63,7 @@ class RunFolder:
 
     def finish(self, run: Run) -> None:
         """evaluation.json, curves.png and confusion.png, as far as the run got."""
-        from .plots import draw_confusion, draw_curves  # matplotlib takes most of a second
+        from glassnet.train.plots import draw_confusion, draw_curves  # matplotlib takes most of a second
 
         splits = {"val": run.val, "test": run.test}
         results = {name: split.to_dict() for name, split in splits.items() if split is not None}

@@ -15,15 +15,15 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..data import Split
-from ..backends import choose_backend
-from ..errors import ConfigError, ShapeError
-from ..losses import Loss
-from ..network import BATCH, Sequential
-from ..ops.base import Grads
-from ..ops.reference import ReferenceOps
-from ..optim import Optimizer
-from ..plan.symbols import RecordingError
+from glassnet.backends import choose_backend
+from glassnet.data import Split
+from glassnet.errors import ConfigError, ShapeError
+from glassnet.losses import Loss
+from glassnet.network import BATCH, Sequential
+from glassnet.ops.base import Grads
+from glassnet.ops.reference import ReferenceOps
+from glassnet.optim import Optimizer
+from glassnet.plan.symbols import RecordingError
 
 Array = np.ndarray
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def make_stepper(
     A network that the engine cannot record runs on the reference backend under "auto", and the log says why.
     """
     if choose_backend(backend) == "compiled":
-        from .compiled import CompiledStepper
+        from glassnet.train.compiled import CompiledStepper
 
         try:
             return CompiledStepper(net, split, loss, optimizer, seed, capacity)

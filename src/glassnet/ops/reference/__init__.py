@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .conv import ConvOps
-from .loss import LossOps
-from .norm import NormOps
-from .pointwise import PointwiseOps
-from .pool import PoolOps
+from glassnet.ops.reference.conv import ConvOps
+from glassnet.ops.reference.loss import LossOps
+from glassnet.ops.reference.norm import NormOps
+from glassnet.ops.reference.pointwise import PointwiseOps
+from glassnet.ops.reference.pool import PoolOps
 
 Array = np.ndarray
 

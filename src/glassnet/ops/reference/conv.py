@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ...shapes import Geometry
-from ..base import Ops
+from glassnet.ops.base import Ops
+from glassnet.shapes import Geometry
 
 Array = np.ndarray
 

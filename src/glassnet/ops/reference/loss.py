@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base import Ops
+from glassnet.ops.base import Ops
 
 Array = np.ndarray
 

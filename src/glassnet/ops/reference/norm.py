@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import ShapeError
-from ...shapes import Shape
-from ..base import Ops
+from glassnet.errors import ShapeError
+from glassnet.ops.base import Ops
+from glassnet.shapes import Shape
 
 Array = np.ndarray
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...shapes import Shape
-from ..base import Ops
-from ..philox import keep_threshold, random_words
+from glassnet.ops.base import Ops
+from glassnet.ops.philox import keep_threshold, random_words
+from glassnet.shapes import Shape
 
 Array = np.ndarray
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shapes import Geometry
-from ..base import Ops
-from .conv import pad, taps, unpad, windows
+from glassnet.ops.base import Ops
+from glassnet.ops.reference.conv import pad, taps, unpad, windows
+from glassnet.shapes import Geometry
 
 Array = np.ndarray
 
