@@ -102,14 +102,13 @@ def test_figures_can_be_written_as_json(predictions):
     assert np.array(plain["confusion"]).sum() == 200
 
 
-def test_evaluate_does_not_depend_on_how_images_are_batched():
+def test_evaluate_agrees_with_predict():
     data = load("digits")
     net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
-    gn.fit(net, data, epochs=1)
-    whole, parts = evaluate(net, data.test, batch_size=359), evaluate(net, data.test, batch_size=50)
-    assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
-    np.testing.assert_array_equal(whole.confusion, parts.confusion)
-    assert 0.5 < whole.accuracy == (net.predict(data.test.images) == data.test.labels.astype(str)).mean()
+    gn.fit(net, data, epochs=1, backend="reference")
+    found = evaluate(net, data.test, top_k=2)
+    assert 0.5 < found.accuracy == (net.predict(data.test.images) == data.test.labels.astype(str)).mean()
+    assert found.accuracy < found.top_k < 1
 
 
 def test_scores_that_are_not_finite_are_refused(predictions):
@@ -123,7 +122,13 @@ def test_scores_that_are_not_finite_are_refused(predictions):
 
 def test_data_of_other_classes_is_refused():
     net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(2, 2, 1))
-    gn.fit(net, (np.zeros((4, 2, 2), np.uint8), ["cat", "dog", "cat", "dog"]), epochs=1, batch_size=2)
+    gn.fit(
+        net,
+        (np.zeros((4, 2, 2), np.uint8), ["cat", "dog", "cat", "dog"]),
+        epochs=1,
+        batch_size=2,
+        backend="reference",
+    )
     assert message_of(ShapeError, evaluate, net, split(["cat", "eel"], None)) == (
         "The network knows the classes cat, dog, but the data has cat, eel."
     )

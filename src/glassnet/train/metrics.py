@@ -11,7 +11,7 @@ from glassnet.data import Split
 from glassnet.data.labels import hard
 from glassnet.errors import NotFiniteError, ShapeError
 from glassnet.losses import Loss
-from glassnet.network import BATCH, Sequential
+from glassnet.network import Sequential
 from glassnet.ops.reference import ReferenceOps
 from glassnet.train.batch import targets_for
 
@@ -59,14 +59,14 @@ class Evaluation:
         return plain | {"confusion": self.confusion.tolist(), "per_class": per_class}
 
 
-def evaluate(net: Sequential, split: Split, *, batch_size: int = BATCH, top_k: int = 5) -> Evaluation:
+def evaluate(net: Sequential, split: Split, *, top_k: int = 5) -> Evaluation:
     """The network's Evaluation on a split, by its own loss, preprocessing and backend."""
     if net.classes is not None and net.classes != split.classes:
         raise ShapeError(
             f"The network knows the classes {', '.join(net.classes)}, but the data has "
             f"{', '.join(split.classes)}."
         )
-    return evaluation(net.scores(split.images, batch_size=batch_size), split, net.loss, top_k=top_k)
+    return evaluation(net.scores(split.images), split, net.loss, top_k=top_k)
 
 
 def evaluation(scores: Array, split: Split, loss: Loss, *, top_k: int = 5) -> Evaluation:
