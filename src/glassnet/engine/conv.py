@@ -1,7 +1,7 @@
 """Convolution and linear layers as tables of register tiles.
 
-All three passes are the same loop (see `tile`): a table lists, for one row of the output, each tile with where
-it enters its operands; a kernel walks the rows. The tables come from the lowerings in `lower_conv`.
+All three passes are the same loop (see `tile`): a table lists, for one row of the output, each tile with
+where it enters its operands; a kernel walks the rows. The tables come from the lowerings in `lower_conv`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def tile_rows(
     y: f32[2],
     y_at: i64,
     y_row: i64,
+    rows: i64[2],
     tiles: i64[2],
     sizes: i64[1],
     strides: i64[1],
@@ -30,30 +31,30 @@ def tile_rows(
 ) -> None:
     """Each output row of each sample from a table of tiles (address, offset in x, w, y and bias).
 
-    sizes: rows of the output, then R, S, K. strides: x from one output row to the next, y likewise, then the
-    steps of x (pixel, r, s, k), of w (r, s, k) and the pixel of y. halo: (height, width) of y where its halo is to
-    be cleared, (0, 0) where another step does that.
+    rows: for each output row its offset in x and in w, and R, the kernel rows that lie inside x there. sizes:
+    S and K. strides: y from one output row to the next, then the steps of x (pixel, r, s, k), of w (r, s, k) and
+    the pixel of y. halo: (height, width) of y where its halo is to be cleared, (0, 0) where another step does.
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at
         y_start = (n % y.shape[0]) * y.shape[1] + y_at
         if halo[0] > 0:
             clear_halo(y, n % y.shape[0], y_at, y_row, halo[0], halo[1])
-        for i in range(sizes[0]):
+        for i in range(rows.shape[0]):
             for t in range(tiles.shape[0]):
                 call_tile(
                     tiles[t, 0],
-                    (sizes[1], sizes[2], sizes[3]),
+                    (rows[i, 2], sizes[0], sizes[1]),
                     x,
-                    x_start + i * strides[0] + tiles[t, 1],
-                    (strides[2], 0),
-                    (strides[3], strides[4], strides[5]),
+                    x_start + rows[i, 0] + tiles[t, 1],
+                    (strides[1], 0),
+                    (strides[2], strides[3], strides[4]),
                     w,
-                    tiles[t, 2],
-                    (strides[6], strides[7], strides[8]),
+                    rows[i, 1] + tiles[t, 2],
+                    (strides[5], strides[6], strides[7]),
                     y,
-                    y_start + i * strides[1] + tiles[t, 3],
-                    (strides[9], 0),
+                    y_start + i * strides[0] + tiles[t, 3],
+                    (strides[8], 0),
                     bias,
                     tiles[t, 4],
                 )
@@ -127,30 +128,38 @@ def tile_weight_grad(
 
 
 @kernel
-def bias_grad(
+def sum_rows(
     dy: f32[2],
     dy_at: i64,
     dy_row: i64,
-    db: f32[2],
+    parts: f32[2],
     height: i64,
-    width: i64,
     lo: i64,
     hi: i64,
     leaf: i64,
     first: i64,
 ) -> None:
-    """db[leaf, o] += sum over samples and pixels of dy[n, h, w, o]."""
-    channels = db.shape[1]
+    """parts[leaf] += each image row of dy: long sums of neighbours, to be folded into channels at the end."""
+    width = parts.shape[1]
     if first:
-        for c in range(channels):
-            db[leaf, c] = ZERO
+        for i in range(width):
+            parts[leaf, i] = ZERO
     for n in range(lo, hi):
         r = n % dy.shape[0]
         for h in range(height):
-            for w in range(width):
-                start = dy_at + h * dy_row + w * channels
-                for c in range(channels):
-                    db[leaf, c] += dy[r, start + c]
+            for i in range(width):
+                parts[leaf, i] += dy[r, dy_at + h * dy_row + i]
+
+
+@kernel
+def fold_pixels(row: f32[1], total: f32[1], adding: i64[1], lo: i64, hi: i64) -> None:
+    """total[c] = the sum of row[w*C + c] over w, or += where `adding`; units are channels."""
+    channels = total.shape[0]
+    for c in range(lo, hi):
+        value = ZERO
+        for w in range(row.shape[0] // channels):
+            value += row[w * channels + c]
+        total[c] = total[c] + value if adding[0] else value
 
 
 @kernel

@@ -2,66 +2,77 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, inline, kernel, u8
+from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel, u8
 from glassnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL
 
 M0, M1, W0, W1 = MULTIPLIERS[0], MULTIPLIERS[1], WEYL[0], WEYL[1]
 
 
-@kernel
-def gather_bytes(
-    images: u8[2],
-    index: i64[1],
-    scale: f32[1],
-    shift: f32[1],
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    height: i64,
-    width: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
+@functools.cache
+def gather_bytes(channels: int) -> Kernel:
     """y[n] = images[index[n]] * scale + shift, channel by channel: see Preprocessing.scale_shift."""
-    channels = scale.shape[0]
-    for n in range(lo, hi):
-        q, sample = n % y.shape[0], index[n]
-        clear_halo(y, q, y_at, y_row, height, width)
-        for h in range(height):
-            for pixel in range(width // channels):
-                i = pixel * channels
-                for c in range(channels):
-                    value = np.float32(images[sample, h * width + i + c])
-                    y[q, y_at + h * y_row + i + c] = value * scale[c] + shift[c]
+
+    @kernel
+    def gather_bytes(
+        images: u8[2],
+        index: i64[1],
+        scale: f32[1],
+        shift: f32[1],
+        y: f32[2],
+        y_at: i64,
+        y_row: i64,
+        height: i64,
+        width: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        for n in range(lo, hi):
+            q, sample = n % y.shape[0], index[n]
+            clear_halo(y, q, y_at, y_row, height, width)
+            for h in range(height):
+                for pixel in range(width // channels):
+                    i = pixel * channels
+                    for c in range(channels):
+                        value = np.float32(images[sample, h * width + i + c])
+                        y[q, y_at + h * y_row + i + c] = value * scale[c] + shift[c]
+
+    return gather_bytes
 
 
-@kernel
-def gather_floats(
-    images: f32[2],
-    index: i64[1],
-    scale: f32[1],
-    shift: f32[1],
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    height: i64,
-    width: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
+@functools.cache
+def gather_floats(channels: int) -> Kernel:
     """The same from float images."""
-    channels = scale.shape[0]
-    for n in range(lo, hi):
-        q, sample = n % y.shape[0], index[n]
-        clear_halo(y, q, y_at, y_row, height, width)
-        for h in range(height):
-            for pixel in range(width // channels):
-                i = pixel * channels
-                for c in range(channels):
-                    y[q, y_at + h * y_row + i + c] = images[sample, h * width + i + c] * scale[c] + shift[c]
+
+    @kernel
+    def gather_floats(
+        images: f32[2],
+        index: i64[1],
+        scale: f32[1],
+        shift: f32[1],
+        y: f32[2],
+        y_at: i64,
+        y_row: i64,
+        height: i64,
+        width: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        for n in range(lo, hi):
+            q, sample = n % y.shape[0], index[n]
+            clear_halo(y, q, y_at, y_row, height, width)
+            for h in range(height):
+                for pixel in range(width // channels):
+                    i = pixel * channels
+                    for c in range(channels):
+                        value = np.float32(images[sample, h * width + i + c])
+                        y[q, y_at + h * y_row + i + c] = value * scale[c] + shift[c]
+
+    return gather_floats
 
 
 @kernel

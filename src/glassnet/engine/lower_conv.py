@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,23 +80,38 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
             )
         ]
     settings = {"start": "bias" if b is not None else "zero", "relu": relu}
+    own = c // groups
     tiles = []
     for g in range(groups):
         for first, columns in columns_at(o // groups, context):
             out, j = g * (o // groups) + first, 0
             for rows in plan_rows(width, columns.max_rows(context.cpu)):
                 address = tile(context, rows, columns, **settings)
-                tiles.append([address, corner + j * sw * c + g * (c // groups), out, j * o + out, out])
+                tiles.append([address, (j * sw - left) * c + g * own, out, j * o + out, out])
                 j += rows
-    own = c // groups
     if dw == 1 and groups == 1:  # a row of the window is one run of memory
-        counts, x_steps, w_steps = (1, kh, kw * c), (0, dh * of.row, 1), (0, kw * c * o, o)
+        sizes, s_steps = (1, kw * c), (0, 0)
     else:
-        counts, x_steps, w_steps = (kh, kw, own), (dh * of.row, dw * c, 1), (kw * own * o, own * o, o)
-    strides = (sh * of.row, to.row, sw * c, *x_steps, *w_steps, o)
-    return [
-        _rows_step(context, x, w, bias, y, tiles, (height, *counts), strides, (to.height, to.width), macs)
-    ]
+        sizes, s_steps = (kw, own), (dw * c, own * o)
+    block = kw * own * o
+    strides = (to.row, sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o)
+    taps = [(u, u * dh - top) for u in range(kh)]
+    rows = _kernel_rows(taps, sh, height, of, block)
+    return [_rows_step(context, x, w, bias, y, rows, tiles, sizes, strides, (to.height, to.width), macs)]
+
+
+def _kernel_rows(
+    taps: Sequence[tuple[int, int]], step: int, count: int, of: Image, block: int
+) -> list[list[int]]:
+    """(offset in x, in w, kernel rows) of each output row: only the taps (kernel row, image row of output 0)
+    that lie inside the image; where none does, the first, which reads zeros of the halo.
+    """
+    rows = []
+    for i in range(count):
+        inside = [t for t, (_, at) in enumerate(taps) if 0 <= at + i * step < of.height] or [0]
+        first = inside[0]
+        rows.append([(taps[first][1] + i * step) * of.row, first * block, len(inside)])
+    return rows
 
 
 def _rows_step(
@@ -104,6 +120,7 @@ def _rows_step(
     w: Symbol | np.ndarray,
     bias: np.ndarray,
     y: Symbol,
+    rows: list[list[int]],
     tiles: list[list[int]],
     sizes: tuple[int, ...],
     strides: tuple[int, ...],
@@ -111,8 +128,8 @@ def _rows_step(
     macs: int,
 ) -> Step:
     weights = w if isinstance(w, np.ndarray) else context.flat(w)
-    arguments = (span(x), weights, bias, span(y), table(tiles), ints(sizes), ints(strides), ints(halo))
-    return Step(conv.tile_rows, arguments, macs=macs)
+    tables = (table(rows), table(tiles), ints(sizes), ints(strides), ints(halo))
+    return Step(conv.tile_rows, (span(x), weights, bias, span(y), *tables), macs=macs)
 
 
 def ints(values: Any) -> np.ndarray:
@@ -129,8 +146,7 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
     of, to = context.image(dy), context.image(dx)
     groups, c, o = geometry.groups, to.channels, of.channels
     steps: list[Step] = []
-    down, across = phases(geometry, 0), phases(geometry, 1)
-    pairs = [(p, q) for p in down for q in across]
+    pairs = [(p, q) for p in phases(geometry, 0) for q in phases(geometry, 1)]
     full = [(p, q) for p, q in pairs if p.taps and q.taps]
     halo = (to.height, to.width)
     if len(full) < len(pairs) or not full:
@@ -142,7 +158,6 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
         turned, starts = _turn(w, full, groups, context)
         steps.insert(0, turned)
     for number, (p, q) in enumerate(full):
-        from_ = p.taps[0][1] * of.row + q.taps[0][1] * o
         into = p.first * to.row + q.first * c
         down_step, across_step = geometry.stride[0] * to.row, geometry.stride[1] * c
         if depthwise:
@@ -154,23 +169,16 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
             arguments = (span(dy), context.flat(w), zero, Span(dx, offset=into), table(taps), ints(sizes))
             steps.append(Step(conv.depthwise, arguments, macs=macs // len(full)))
         else:
-            tiles = _phase_tiles(context, q, groups, c, o, from_, into, across_step, starts[number])
-            counts, x_steps, w_steps = _phase_steps(p, q, of, groups, c, o)
-            strides = (of.row, down_step, o, *x_steps, *w_steps, across_step)
+            tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
+            block = len(q.taps) * (o // groups) * c
+            rows = _kernel_rows(p.taps, 1, p.count, of, block)
+            sizes, s_steps = _phase_steps(q, groups, c, o)
+            down = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
+            strides = (down_step, o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step)
             weights = turned.arguments[-1]
+            share = macs // len(full)
             steps.append(
-                _rows_step(
-                    context,
-                    dy,
-                    weights,
-                    NOTHING,
-                    dx,
-                    tiles,
-                    (p.count, *counts),
-                    strides,
-                    halo,
-                    macs // len(full),
-                )
+                _rows_step(context, dy, weights, NOTHING, dx, rows, tiles, sizes, strides, halo, share)
             )
         halo = (0, 0)
     return steps
@@ -199,7 +207,6 @@ def _phase_tiles(
     groups: int,
     c: int,
     o: int,
-    from_: int,
     into: int,
     across_step: int,
     start: int,
@@ -209,7 +216,7 @@ def _phase_tiles(
         for first, columns in columns_at(c // groups, context):
             channel, j = g * (c // groups) + first, 0
             for rows in plan_rows(q.count, columns.max_rows(context.cpu)):
-                enter = from_ + j * o + g * (o // groups)
+                enter = (q.taps[0][1] + j) * o + g * (o // groups)
                 tiles.append(
                     [
                         tile(context, rows, columns),
@@ -223,19 +230,13 @@ def _phase_tiles(
     return tiles
 
 
-def _phase_steps(
-    p: Phase, q: Phase, of: Image, groups: int, c: int, o: int
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """(R, S, K), steps of dy and of the turned weights: over the taps' rows, their columns and dy's channels."""
+def _phase_steps(q: Phase, groups: int, c: int, o: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(S, K) and the steps of s in dy and in the turned weights: over a row's taps and dy's channels."""
     own = o // groups
-    block = own * c
-    i_step = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
-    j_step = q.taps[1][1] - q.taps[0][1] if len(q.taps) > 1 else 0
-    if groups == 1 and (j_step == 1 or len(q.taps) == 1):
-        k = len(q.taps) * o
-        return (1, len(p.taps), k), (0, i_step * of.row, 1), (0, len(q.taps) * block, c)
-    counts = (len(p.taps), len(q.taps), own)
-    return counts, (i_step * of.row, j_step * o, 1), (len(q.taps) * block, block, c)
+    step = q.taps[1][1] - q.taps[0][1] if len(q.taps) > 1 else 1
+    if groups == 1 and step == 1:  # neighbours in dy and in the weights: one run of memory
+        return (1, len(q.taps) * o), (0, 0)
+    return (len(q.taps), own), (step * o, own * c)
 
 
 @lowers("conv2d_weight_grad")
@@ -302,13 +303,17 @@ def _weight_tile(
 
 @lowers("bias_grad")
 def bias_grad(operation: Operation, context: Context) -> list[Step]:
-    """Sums over pixels and samples, by leaf."""
+    """Sums over pixels and samples: image rows by leaf, the leaves, and last the pixels of the one row left."""
     (dy,) = operation.inputs
     assert dy is not None
     of, total = context.image(dy), context.flat(operation.outputs[0])
-    parts = context.leaf_sums(total.size)
-    step = Step(conv.bias_grad, (span(dy), parts, of.height, of.width // of.channels))
-    return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
+    parts, row = context.leaf_sums(of.width), aligned(of.width, np.float32)
+    adding = context.slots.adding
+    first = Step(conv.sum_rows, (span(dy), parts, of.height))
+    if of.width == of.channels:
+        return [first, sum_leaves_into(parts, total, context, adding=adding)]
+    last = Step(conv.fold_pixels, (row, total, adding), "batch", units=total.size)
+    return [first, sum_leaves_into(parts, row, context), last]
 
 
 @lowers("linear")

@@ -22,9 +22,9 @@ def gather(operation: Operation, context: Context) -> list[Step]:
     images, index, scale, shift = (context.array(s) for s in operation.reads())
     y = operation.outputs[0]
     to = context.image(y)
-    kernel = feed.gather_bytes if images.dtype == "uint8" else feed.gather_floats
+    make = feed.gather_bytes if images.dtype == "uint8" else feed.gather_floats
     arguments = (images.reshape(len(images), -1), index, scale, shift, span(y), to.height, to.width)
-    return [Step(kernel, arguments)]
+    return [Step(make(to.channels), arguments)]
 
 
 @lowers("export")

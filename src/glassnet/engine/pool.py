@@ -1,11 +1,16 @@
-"""Pooling: windows over rows of pixels, all channels of a pixel at once."""
+"""Pooling: windows over rows of pixels, all channels of a pixel at once.
+
+The common 2x2 is compiled for its number of channels, which makes a pixel a few whole vectors.
+"""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 
 from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, inline, kernel, u16
+from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel, u16
 
 LOWEST = np.float32(-np.inf)
 
@@ -16,41 +21,45 @@ def beats(value, best):
     return value > best or (value != value and best == best)
 
 
-@kernel
-def max_pool_2x2(
-    x: f32[2],
-    x_at: i64,
-    x_row: i64,
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    index: u16[2],
-    height: i64,
-    width: i64,
-    channels: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
+@functools.cache
+def max_pool_2x2(channels: int) -> Kernel:
     """The common case: windows of 2x2 side by side, no padding."""
-    for n in range(lo, hi):
-        r, q = n % x.shape[0], n % y.shape[0]
-        clear_halo(y, q, y_at, y_row, height, width * channels)
-        for i in range(height):
-            for j in range(width):
-                a = x_at + 2 * i * x_row + 2 * j * channels
-                b = a + x_row
-                to = y_at + i * y_row + j * channels
-                mark = (i * width + j) * channels
-                for c in range(channels):
-                    best, where = x[r, a + c], 0
-                    if beats(x[r, a + channels + c], best):
-                        best, where = x[r, a + channels + c], 1
-                    if beats(x[r, b + c], best):
-                        best, where = x[r, b + c], 2
-                    if beats(x[r, b + channels + c], best):
-                        best, where = x[r, b + channels + c], 3
-                    y[q, to + c] = best
-                    index[n % index.shape[0], mark + c] = where
+
+    @kernel
+    def max_pool_2x2(
+        x: f32[2],
+        x_at: i64,
+        x_row: i64,
+        y: f32[2],
+        y_at: i64,
+        y_row: i64,
+        index: u16[2],
+        height: i64,
+        width: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        for n in range(lo, hi):
+            r, q = n % x.shape[0], n % y.shape[0]
+            clear_halo(y, q, y_at, y_row, height, width * channels)
+            for i in range(height):
+                for j in range(width):
+                    a = x_at + 2 * i * x_row + 2 * j * channels
+                    b = a + x_row
+                    to = y_at + i * y_row + j * channels
+                    mark = (i * width + j) * channels
+                    for c in range(channels):
+                        best, where = x[r, a + c], 0
+                        if beats(x[r, a + channels + c], best):
+                            best, where = x[r, a + channels + c], 1
+                        if beats(x[r, b + c], best):
+                            best, where = x[r, b + c], 2
+                        if beats(x[r, b + channels + c], best):
+                            best, where = x[r, b + channels + c], 3
+                        y[q, to + c] = best
+                        index[n % index.shape[0], mark + c] = where
+
+    return max_pool_2x2
 
 
 @kernel
@@ -92,45 +101,49 @@ def max_pool(
                                 index[m, mark + c] = where
 
 
-@kernel
-def max_pool_2x2_grad(
-    dy: f32[2],
-    dy_at: i64,
-    dy_row: i64,
-    index: u16[2],
-    dx: f32[2],
-    dx_at: i64,
-    dx_row: i64,
-    height: i64,
-    width: i64,
-    channels: i64,
-    rows: i64,
-    columns: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
+@functools.cache
+def max_pool_2x2_grad(channels: int) -> Kernel:
     """dx of `max_pool_2x2` for an image of `rows` x `columns`; an odd last row or column gets 0."""
-    for n in range(lo, hi):
-        r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
-        clear_halo(dx, r, dx_at, dx_row, rows, columns * channels)
-        for i in range(height):
-            for j in range(width):
-                a = dx_at + 2 * i * dx_row + 2 * j * channels
-                b = a + dx_row
-                start = dy_at + i * dy_row + j * channels
-                mark = (i * width + j) * channels
-                for c in range(channels):
-                    g, where = dy[q, start + c], index[m, mark + c]
-                    dx[r, a + c] = g if where == 0 else ZERO
-                    dx[r, a + channels + c] = g if where == 1 else ZERO
-                    dx[r, b + c] = g if where == 2 else ZERO
-                    dx[r, b + channels + c] = g if where == 3 else ZERO
-            for k in range(2 * width * channels, columns * channels):
-                dx[r, dx_at + 2 * i * dx_row + k] = ZERO
-                dx[r, dx_at + (2 * i + 1) * dx_row + k] = ZERO
-        for i in range(2 * height, rows):
-            for k in range(columns * channels):
-                dx[r, dx_at + i * dx_row + k] = ZERO
+
+    @kernel
+    def max_pool_2x2_grad(
+        dy: f32[2],
+        dy_at: i64,
+        dy_row: i64,
+        index: u16[2],
+        dx: f32[2],
+        dx_at: i64,
+        dx_row: i64,
+        height: i64,
+        width: i64,
+        rows: i64,
+        columns: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        for n in range(lo, hi):
+            r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
+            clear_halo(dx, r, dx_at, dx_row, rows, columns * channels)
+            for i in range(height):
+                for j in range(width):
+                    a = dx_at + 2 * i * dx_row + 2 * j * channels
+                    b = a + dx_row
+                    start = dy_at + i * dy_row + j * channels
+                    mark = (i * width + j) * channels
+                    for c in range(channels):
+                        g, where = dy[q, start + c], index[m, mark + c]
+                        dx[r, a + c] = g if where == 0 else ZERO
+                        dx[r, a + channels + c] = g if where == 1 else ZERO
+                        dx[r, b + c] = g if where == 2 else ZERO
+                        dx[r, b + channels + c] = g if where == 3 else ZERO
+                for k in range(2 * width * channels, columns * channels):
+                    dx[r, dx_at + 2 * i * dx_row + k] = ZERO
+                    dx[r, dx_at + (2 * i + 1) * dx_row + k] = ZERO
+            for i in range(2 * height, rows):
+                for k in range(columns * channels):
+                    dx[r, dx_at + i * dx_row + k] = ZERO
+
+    return max_pool_2x2_grad
 
 
 @kernel
