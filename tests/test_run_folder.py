@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 import glassnet as gn
-from glassnet.data import load
+from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError, RunFolderError
 from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
 from glassnet.train.run_folder import RunFolder
 from messages import message_of
 
 DIGITS = load("digits")
+fit = partial(gn.fit, backend="reference")
 PNG = b"\x89PNG\r\n\x1a\n"
-SETTINGS = ("epochs=3", "model=linear", "seed=5", "early_stopping=2")
+SETTINGS = ("epochs=3", "model=linear", "seed=5", "early_stopping=2", "backend=reference")
 
 
 class NoTraining(Callback):
@@ -60,11 +62,23 @@ def test_what_lies_in_the_folder(finished):
 def test_the_models_are_those_of_the_last_and_the_best_epoch(finished):
     net, run, folder = finished
     best = gn.load(folder / "best.gnet")
+    best.backend = "reference"
     assert best.classes == DIGITS.classes and best.preprocessing == DIGITS.preprocessing
     np.testing.assert_array_equal(best.scores(DIGITS.test.images), net.scores(DIGITS.test.images))
     assert gn.evaluate(best, DIGITS.test).loss == run.test.loss
     last = gn.evaluate(gn.load(folder / "last.gnet"), DIGITS.holdout(0.1, seed=5).val)
     assert last.loss == pytest.approx(run.history[-1].val_loss, rel=1e-6)
+
+
+def test_the_best_model_is_not_the_last_one_of_a_run_that_got_worse(tmp_path):
+    data = Dataset("few", train=DIGITS.train[:60], val=DIGITS.train[60:200])
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    run = fit(net, data, epochs=20, optimizer=gn.SGD(lr=5.0), run_dir=tmp_path / "run")
+    losses = [record.val_loss for record in run.history]
+    assert run.best_epoch < 20 and run.stopped is None
+    for name, expected in (("best", min(losses)), ("last", losses[-1])):
+        found = gn.evaluate(gn.load(tmp_path / "run" / f"{name}.gnet"), data.val)
+        assert found.loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_config_repeats_the_run(finished, tmp_path):
@@ -79,7 +93,7 @@ def test_the_config_repeats_the_run(finished, tmp_path):
 
 def test_the_config_of_a_network_made_by_hand_holds_its_layers(tmp_path):
     net = gn.Sequential({"flat": gn.Flatten(), "out": gn.Linear(10)}, input_shape=(8, 8, 1), seed=3)
-    gn.fit(net, DIGITS, epochs=1, run_dir=tmp_path / "run", optimizer=gn.Adam(lr=0.01))
+    fit(net, DIGITS, epochs=1, run_dir=tmp_path / "run", optimizer=gn.Adam(lr=0.01))
     config = TrainConfig.from_toml(tmp_path / "run" / "config.toml")
     assert (config.seed, config.init_seed, config.optimizer) == (0, 3, gn.Adam(lr=0.01))
     assert list(build_model(config, DIGITS).children()) == ["flat", "out"]
@@ -89,7 +103,7 @@ def test_pictures_without_validation_and_with_many_classes(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
     net = gn.Sequential([gn.Flatten(), gn.Linear(30)], input_shape=(4, 4, 1))
     data = gn.data.from_arrays(images, np.arange(60) % 30, test=(images, np.arange(60) % 30))
-    gn.fit(net, data, epochs=1, val_fraction=0, run_dir=tmp_path / "run")
+    fit(net, data, epochs=1, val_fraction=0, run_dir=tmp_path / "run")
     assert (tmp_path / "run" / "confusion.png").read_bytes().startswith(PNG)
 
 
@@ -112,7 +126,7 @@ def test_a_file_in_the_way(tmp_path, place, reason):
     (tmp_path / "file").write_text("kept")
     net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
     path = tmp_path / place
-    message = message_of(RunFolderError, gn.fit, net, DIGITS, run_dir=path, callbacks=[NoTraining()])
+    message = message_of(RunFolderError, fit, net, DIGITS, run_dir=path, callbacks=[NoTraining()])
     assert message == f"The run folder {path} cannot be made: {reason}. Choose another place."
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -132,7 +146,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_no_run_is_overwritten(finished):
     net, run, folder = finished
-    assert message_of(RunFolderError, gn.fit, net, DIGITS, run_dir=folder, callbacks=[NoTraining()]) == (
+    assert message_of(RunFolderError, fit, net, DIGITS, run_dir=folder, callbacks=[NoTraining()]) == (
         f"The run folder {folder} is not empty. Choose a new name: no run is overwritten."
     )
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
@@ -147,5 +161,5 @@ def test_a_network_that_no_file_can_hold_is_refused_before_training(tmp_path):
             steps.append(record)
 
     with pytest.raises(ConfigError, match="float32"):
-        gn.fit(net, DIGITS, run_dir=tmp_path / "run", callbacks=[Steps()])
+        fit(net, DIGITS, run_dir=tmp_path / "run", callbacks=[Steps()])
     assert not steps

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from glassnet.train import Callback, Interrupted, TrainConfig, fit_config
 from glassnet.train.interrupt import uninterrupted
 
 DATA = load("digits")
+fit = partial(gn.fit, backend="reference")  # the definition of what training does
 
 
 def network(seed=0):
@@ -64,7 +66,7 @@ class Interrupt(Callback):
 
 
 def test_digits_reach_98_percent():
-    _, run = fit_config(TrainConfig.resolve({"data": "digits"}))
+    _, run = fit_config(TrainConfig.resolve({"data": "digits", "backend": "reference"}))
     assert run.test.accuracy >= 0.98
     assert run.val.accuracy >= 0.98
     assert run.seconds < 60
@@ -73,7 +75,7 @@ def test_digits_reach_98_percent():
 
 @pytest.mark.slow
 def test_mnist_reaches_98_percent_in_one_epoch(real_data):
-    _, run = fit_config(TrainConfig.resolve({"data": "mnist"}))
+    _, run = fit_config(TrainConfig.resolve({"data": "mnist", "backend": "reference"}))
     assert len(run.history) == 1
     assert run.test.accuracy >= 0.98
 
@@ -84,7 +86,7 @@ def test_mnist_reaches_98_percent_in_one_epoch(real_data):
 def test_fit_on_arrays_makes_a_network_that_knows_its_classes():
     names = np.array([f"digit {label}" for label in DATA.train.labels])
     net = network()
-    run = gn.fit(net, (DATA.train.images, names), epochs=3)
+    run = fit(net, (DATA.train.images, names), epochs=3)
     assert net.classes == tuple(f"digit {i}" for i in range(10))
     assert net.preprocessing.size == (8, 8)
     assert run.test is None and run.val.samples == 143
@@ -94,31 +96,31 @@ def test_fit_on_arrays_makes_a_network_that_knows_its_classes():
 def test_fit_sets_the_loss_and_takes_the_networks_own():
     net = network()
     smooth = gn.SoftmaxCrossEntropy(label_smoothing=0.1)
-    gn.fit(net, DATA, epochs=1, loss=smooth)
+    fit(net, DATA, epochs=1, loss=smooth)
     assert net.loss == smooth
-    assert gn.fit(net, DATA, epochs=1).config.loss == smooth
+    assert fit(net, DATA, epochs=1).config.loss == smooth
 
 
 def test_the_hold_out_is_stratified_seeded_and_optional():
-    run = gn.fit(network(), DATA, epochs=1, val_fraction=0.2, seed=1)
+    run = fit(network(), DATA, epochs=1, val_fraction=0.2, seed=1)
     assert [row.support for row in run.val.per_class] == DATA.holdout(0.2, 1).val.counts().tolist()
     own = Dataset("own", train=DATA.train, val=DATA.test)
-    assert gn.fit(network(), own, epochs=1).val.samples == len(DATA.test)
-    none = gn.fit(network(), DATA, epochs=1, val_fraction=0)
+    assert fit(network(), own, epochs=1).val.samples == len(DATA.test)
+    none = fit(network(), DATA, epochs=1, val_fraction=0)
     assert none.val is None and none.history[0].val_loss is None and none.best_epoch == 1
 
 
 def test_sample_weights_stay_with_their_samples_after_the_hold_out():
     """Without weight, a class is as good as absent."""
     weight = np.where(DATA.train.labels == 3, 0.0, 1.0)
-    run = gn.fit(network(), DATA, epochs=5, sample_weight=weight)
+    run = fit(network(), DATA, epochs=5, sample_weight=weight)
     recall = [row.recall for row in run.test.per_class]
     assert recall[3] == 0 and min(recall[:3] + recall[4:]) > 0.6
 
 
 def test_callbacks_are_told_every_moment_in_order():
     recorder = Recorder()
-    run = gn.fit(network(), DATA, epochs=2, batch_size=800, callbacks=[recorder])
+    run = fit(network(), DATA, epochs=2, batch_size=800, callbacks=[recorder])
     assert recorder.moments == ["begin", "step 1", "step 2", "epoch 1", "step 3", "step 4", "epoch 2", "end"]
     assert recorder.training.backend == run.backend == "reference"
     assert (recorder.training.batches, recorder.training.train_samples) == (2, 1295)
@@ -126,7 +128,7 @@ def test_callbacks_are_told_every_moment_in_order():
 
 
 def test_the_records_of_an_epoch():
-    run = gn.fit(network(), DATA, epochs=2, optimizer=gn.SGD(lr=1e-12), val_fraction=0)
+    run = fit(network(), DATA, epochs=2, optimizer=gn.SGD(lr=1e-12), val_fraction=0)
     split = gn.evaluate(network_like(run), DATA.train)
     for record in run.history:  # hardly anything is learned at this rate, so that every step sees one network
         assert record.loss == pytest.approx(split.loss, rel=1e-5)
@@ -137,14 +139,25 @@ def test_the_records_of_an_epoch():
 def network_like(run):
     """The untrained network, ready to evaluate."""
     net = network()
+    net.backend = "reference"
     net.classes, net.preprocessing, net.loss = DATA.classes, DATA.preprocessing, run.config.loss
     return net
 
 
 def test_the_run_says_its_backend(caplog):
     with caplog.at_level(logging.INFO, logger="glassnet"):
-        gn.fit(network(), DATA, epochs=1)
+        fit(network(), DATA, epochs=1)
     assert "Training on the reference backend." in caplog.messages
+
+
+def test_validation_sees_the_network_as_prediction_does():
+    """Running statistics and no dropout: the figures are those of the saved network."""
+    layers = [gn.BatchNorm2d(), gn.Flatten(), gn.Dropout(0.5), gn.Linear(10)]
+    net = gn.Sequential(layers, input_shape=(8, 8, 1))
+    run = fit(net, DATA, epochs=2)
+    val = DATA.holdout(0.1, seed=0).val
+    assert run.history[-1].val_loss == run.val.loss == pytest.approx(gn.evaluate(net, val).loss, rel=1e-6)
+    assert run.test.loss == pytest.approx(gn.evaluate(net, DATA.test).loss, rel=1e-6)
 
 
 # Early stopping
@@ -152,7 +165,7 @@ def test_the_run_says_its_backend(caplog):
 
 def test_early_stopping_restores_the_best_weights():
     recorder, net = Recorder(), network()
-    run = gn.fit(
+    run = fit(
         net,
         Dataset("few", train=DATA.train[:60], val=DATA.train[60:200]),
         epochs=200,
@@ -171,7 +184,7 @@ def test_early_stopping_restores_the_best_weights():
 
 def test_the_best_weights_are_restored_after_the_last_epoch_too():
     net, data = network(), Dataset("few", train=DATA.train[:60], val=DATA.train[60:200])
-    run = gn.fit(net, data, epochs=20, early_stopping=20, optimizer=gn.SGD(lr=5.0))
+    run = fit(net, data, epochs=20, early_stopping=20, optimizer=gn.SGD(lr=5.0))
     assert run.stopped is None and run.best_epoch < 20
     assert run.val.loss == min(record.val_loss for record in run.history)
 
@@ -182,7 +195,7 @@ def test_the_best_weights_are_restored_after_the_last_epoch_too():
 def test_an_interrupt_leaves_the_last_whole_step_and_saves_it(tmp_path):
     net, interrupt = network(), Interrupt(step=60)
     with pytest.raises(Interrupted) as caught:
-        gn.fit(net, DATA, epochs=5, early_stopping=2, run_dir=tmp_path / "run", callbacks=[interrupt])
+        fit(net, DATA, epochs=5, early_stopping=2, run_dir=tmp_path / "run", callbacks=[interrupt])
     run = caught.value.run
     assert (
         str(caught.value)
@@ -199,13 +212,29 @@ def test_an_interrupt_leaves_the_last_whole_step_and_saves_it(tmp_path):
 
 def test_an_interrupt_between_epochs_and_before_the_first():
     with pytest.raises(Interrupted, match="interrupted in epoch 2"):
-        gn.fit(network(), DATA, epochs=5, callbacks=[Interrupt(epoch=1)])
+        fit(network(), DATA, epochs=5, callbacks=[Interrupt(epoch=1)])
     with pytest.raises(Interrupted, match="interrupted in epoch 1") as caught:
-        gn.fit(network(), DATA, epochs=5, callbacks=[Interrupt(step=1)])
+        fit(network(), DATA, epochs=5, callbacks=[Interrupt(step=1)])
     assert caught.value.run.best_epoch == 0
 
 
-def test_an_update_is_not_torn_apart():
+class InterruptedInside(gn.SGD):
+    """Ctrl-C arrives while the weights are being updated."""
+
+    def update(self, ops, store, scalars):
+        signal.raise_signal(signal.SIGINT)
+        super().update(ops, store, scalars)
+
+
+def test_an_update_is_finished_before_an_interrupt_is_heard():
+    net = network()
+    before = net.store.snapshot()
+    with pytest.raises(Interrupted, match="interrupted in epoch 1"):
+        fit(net, DATA, optimizer=InterruptedInside())
+    assert all((array != before[name]).any() for name, array in net.store.tensors().items())
+
+
+def test_an_interrupt_is_held_back():
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():
         os.kill(os.getpid(), signal.SIGINT)
@@ -216,7 +245,7 @@ def test_an_update_is_not_torn_apart():
 def test_training_in_another_thread():
     """Only the main thread may set signal handlers."""
     runs = []
-    thread = threading.Thread(target=lambda: runs.append(gn.fit(network(), DATA, epochs=1)))
+    thread = threading.Thread(target=lambda: runs.append(fit(network(), DATA, epochs=1)))
     thread.start()
     thread.join()
     assert len(runs) == 1

@@ -173,6 +173,7 @@ def test_seeds_of_the_first_weights():
 LAYERS = """
 data = "digits"
 epochs = 1
+backend = "reference"
 [[layers]]
 type = "Conv2d"
 filters = 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from glassnet.train import Callback
 from messages import message_of
 
 DATA = load("digits")
+fit = partial(gn.fit, backend="reference")
 
 
 def network(*layers, **settings):
@@ -31,81 +34,81 @@ def small_data(n=64):
 
 def test_images_of_another_shape():
     net = network(gn.Flatten(), gn.Linear(10), input_shape=(28, 28, 1))
-    assert message_of(ShapeError, gn.fit, net, DATA) == (
+    assert message_of(ShapeError, fit, net, DATA) == (
         "The network takes images of shape (N, 28, 28, 1), but those of 'digits' are (N, 8, 8, 1). "
         "Write Sequential([...], input_shape=(8, 8, 1))."
     )
 
 
 def test_another_number_of_outputs():
-    assert message_of(ShapeError, gn.fit, network(gn.Flatten(), gn.Linear(9)), DATA) == (
+    assert message_of(ShapeError, fit, network(gn.Flatten(), gn.Linear(9)), DATA) == (
         "The network ends in (N, 9), but 'digits' has 10 classes. Let it end in Linear(10)."
     )
-    assert message_of(ShapeError, gn.fit, network(gn.Conv2d(10, 3)), DATA) == (
+    assert message_of(ShapeError, fit, network(gn.Conv2d(10, 3)), DATA) == (
         "The network ends in (N, 6, 6, 10), but 'digits' has 10 classes. Let it end in Linear(10)."
     )
 
 
 def test_a_network_without_input_shape():
-    assert message_of(ConfigError, gn.fit, gn.Sequential([gn.Flatten(), gn.Linear(10)]), DATA) == (
+    assert message_of(ConfigError, fit, gn.Sequential([gn.Flatten(), gn.Linear(10)]), DATA) == (
         "This Sequential has no input_shape yet. Write Sequential([...], input_shape=(H, W, C))."
     )
 
 
 def test_softmax_twice():
     net = network(gn.Flatten(), gn.Linear(10), gn.Softmax())
-    assert message_of(ConfigError, gn.fit, net, DATA) == (
+    assert message_of(ConfigError, fit, net, DATA) == (
         "The network ends in Softmax, which SoftmaxCrossEntropy applies itself. Remove that layer, "
         "or use loss=ProbabilityCrossEntropy()."
     )
-    gn.fit(net, small_data(), epochs=1, loss=gn.ProbabilityCrossEntropy())
+    fit(net, small_data(), epochs=1, loss=gn.ProbabilityCrossEntropy())
 
 
 def test_nothing_to_learn():
     net = simple()
     net.freeze()
-    assert message_of(ConfigError, gn.fit, net, DATA) == (
+    assert message_of(ConfigError, fit, net, DATA) == (
         "The network has no parameter that learns. Add a layer, or freeze(False) one."
     )
 
 
 def test_a_batch_larger_than_the_data():
-    assert message_of(ConfigError, gn.fit, simple(), small_data(), batch_size=65, val_fraction=0) == (
+    assert message_of(ConfigError, fit, simple(), small_data(), batch_size=65, val_fraction=0) == (
         "batch_size is 65, but there are only 64 samples. Use batch_size=64 or less."
     )
 
 
 def test_a_batch_too_small_for_batch_norm():
     net = network(gn.Flatten(), gn.Linear(10), gn.BatchNorm2d())
-    assert message_of(ConfigError, gn.fit, net, DATA, batch_size=7, accumulate=4) == (
+    assert message_of(ConfigError, fit, net, DATA, batch_size=7, accumulate=4) == (
         "batchnorm2d_1 sees one value a channel of each sample, so batch normalisation needs at least "
         "2 samples at a time, got batch_size=7 in accumulate=4 parts. Use batch_size=8 or more."
     )
     spatial = network(gn.BatchNorm2d(), gn.Flatten(), gn.Linear(10))  # 64 values a channel of one sample
-    gn.fit(spatial, small_data(16), epochs=1, batch_size=1, val_fraction=0)
+    fit(spatial, small_data(16), epochs=1, batch_size=1, val_fraction=0)
 
 
 def test_more_parts_than_samples():
-    assert message_of(ConfigError, gn.fit, simple(), DATA, batch_size=4, accumulate=5) == (
+    assert message_of(ConfigError, fit, simple(), DATA, batch_size=4, accumulate=5) == (
         "accumulate=5 cuts a batch of batch_size=4 into more parts than it has samples. "
         "Use a larger batch or fewer parts."
     )
 
 
 def test_early_stopping_without_validation():
-    assert message_of(ConfigError, gn.fit, simple(), DATA, early_stopping=3, val_fraction=0) == (
+    assert message_of(ConfigError, fit, simple(), DATA, early_stopping=3, val_fraction=0) == (
         "early_stopping needs a validation split, but there is none. Set val_fraction=0.1, or give data.val."
     )
 
 
 def test_one_class_only():
-    assert message_of(DataError, gn.fit, simple(), (DATA.train.images[:3], [1, 1, 1])) == (
+    assert message_of(DataError, fit, simple(), (DATA.train.images[:3], [1, 1, 1])) == (
         "Training needs images of at least two classes, but all 3 are of class '1'."
     )
 
 
 def test_data_that_is_no_data():
-    assert message_of(DataError, gn.fit, simple(), "digits") == (
+    assert message_of(DataError, fit, simple(), "digits") == (
         "fit takes a Dataset or (images, labels), got str. Make one with glassnet.data.load('mnist') "
         "or glassnet.data.from_arrays(images, labels)."
     )
@@ -120,7 +123,7 @@ def test_data_that_is_no_data():
     ],
 )
 def test_wrong_sample_weights(weight, message):
-    assert message_of(DataError, gn.fit, simple(), small_data(), sample_weight=weight) == message
+    assert message_of(DataError, fit, simple(), small_data(), sample_weight=weight) == message
 
 
 @pytest.mark.parametrize(
@@ -143,13 +146,17 @@ def test_wrong_sample_weights(weight, message):
     ],
 )
 def test_wrong_settings(settings, message):
-    assert message_of(ConfigError, gn.fit, simple(), DATA, **settings) == message
+    assert message_of(ConfigError, fit, simple(), DATA, **settings) == message
 
 
-def test_a_backend_that_is_not_there_is_no_reason_to_take_another():
-    assert message_of(EngineError, gn.fit, simple(), DATA, backend="compiled") == (
-        "The compiled engine cannot train yet. Use backend='reference' or 'auto'."
+def test_a_backend_that_cannot_run_a_network_is_refused_and_auto_says_why(caplog):
+    net, reason = (
+        simple().as_dtype(np.float64),
+        "The compiled engine computes in float32, this network is float64.",
     )
+    assert message_of(EngineError, gn.fit, net, DATA, epochs=1, backend="compiled") == reason
+    assert gn.fit(net, DATA, epochs=1, backend="auto").backend == "reference"
+    assert f"Training on the reference backend: {reason}" in caplog.messages
 
 
 class Forgetful(gn.Linear):
@@ -169,10 +176,10 @@ class Summing(gn.Linear):
 
 
 def test_gradients_that_a_layer_forgets_or_sums_up():
-    assert message_of(ConfigError, gn.fit, network(gn.Flatten(), Forgetful(10)), DATA) == (
+    assert message_of(ConfigError, fit, network(gn.Flatten(), Forgetful(10)), DATA) == (
         "backward gave no gradient for forgetful_1.bias. Return it under the parameter's name."
     )
-    assert message_of(ShapeError, gn.fit, network(gn.Flatten(), Summing(10)), DATA) == (
+    assert message_of(ShapeError, fit, network(gn.Flatten(), Summing(10)), DATA) == (
         "The gradient of summing_1.bias must have shape (10,), got (1,)."
     )
 
@@ -212,7 +219,7 @@ class Remember(Callback):
 def stopped(net, data=DATA, **settings):
     """(message, whether the weights are those after the last whole step, number of that step)."""
     remember = Remember()
-    message = message_of(NotFiniteError, gn.fit, net, data, callbacks=[remember], **settings)
+    message = message_of(NotFiniteError, fit, net, data, callbacks=[remember], **settings)
     same = all(net.store.tensors()[name].tobytes() == a.tobytes() for name, a in remember.tensors.items())
     return message, same, getattr(remember, "step", 0)
 
@@ -274,4 +281,4 @@ def test_a_finite_loss_of_an_infinite_slope_is_found_in_its_gradient():
 
 def test_a_dataset_may_bring_its_own_validation():
     net, data = simple(), Dataset("own", train=DATA.train[:100], val=DATA.train[100:150])
-    assert gn.fit(net, data, epochs=1).val.samples == 50
+    assert fit(net, data, epochs=1).val.samples == 50

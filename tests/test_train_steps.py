@@ -1,15 +1,16 @@
-"""One step and many: shares, accumulation, clipping, the rates of a schedule, and golden losses."""
+"""One step and many, on the reference backend: shares, accumulation, clipping, rates, and golden losses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import glassnet as gn
 from glassnet.data import load
 from glassnet.data.batches import BatchPlan
 from glassnet.train import Callback
-from glassnet.train.stepper import Clip
+from glassnet.train.stepper import Clip, ReferenceStepper
 from oracles import oracle
 
 DATA = load("digits")
@@ -66,7 +67,9 @@ def some(n):
 def trained(net, data, **settings):
     """(records of the steps, weights) after training without a hold-out."""
     steps = Steps()
-    gn.fit(net, data, **{"epochs": 1, "val_fraction": 0, "callbacks": [steps]} | settings)
+    gn.fit(
+        net, data, **{"epochs": 1, "val_fraction": 0, "backend": "reference", "callbacks": [steps]} | settings
+    )
     return steps.records, net.store.snapshot()
 
 
@@ -158,30 +161,35 @@ def test_clipping_on_the_sum_counts_sample_weights():
     assert not np.allclose(one["linear_1.weight"], double["linear_1.weight"], atol=1e-9)
 
 
-def test_an_epoch_with_clipping_by_norm_is_that_of_torch():
+@pytest.mark.parametrize(
+    ("optimizer", "make"),
+    [
+        (
+            gn.SGD(lr=0.1, momentum=0.9, nesterov=True),
+            lambda torch, w: torch.optim.SGD(w, lr=0.1, momentum=0.9, nesterov=True),
+        ),
+        (gn.Adam(lr=0.01), lambda torch, w: torch.optim.Adam(w, lr=0.01)),
+    ],
+)
+def test_an_epoch_with_clipping_by_norm_is_that_of_torch(optimizer, make):
     torch = oracle("torch")
-    data, net = some(100), linear()
+    data, net, bound = some(100), linear(), 2.3
     model = torch.nn.Linear(64, 10, dtype=torch.float64)
-    start = net.store.snapshot()
     with torch.no_grad():
-        model.weight.copy_(torch.tensor(start["linear_1.weight"].T))
+        model.weight.copy_(torch.tensor(net["linear_1"].weight.T))
         model.bias.zero_()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-    norms = []
+    theirs, norms = make(torch, model.parameters()), []
     for index in BatchPlan(100, 32).batches(0):
         x = torch.tensor(data.train.inputs(index).reshape(len(index), -1), dtype=torch.float64)
-        optimizer.zero_grad()
+        theirs.zero_grad()
         torch.nn.functional.cross_entropy(model(x), torch.tensor(data.train.labels[index])).backward()
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 2.3)))
-        optimizer.step()
-    steps, weights = trained(
-        net, data, clip_norm=2.3, optimizer=gn.SGD(lr=0.1, momentum=0.9, nesterov=True), batch_size=32
-    )
-    assert min(norms) < 2.3 < max(norms)  # some steps are clipped and some are not
-    assert [record.gradient_norm for record in steps] == pytest.approx(norms, rel=1e-6)
-    np.testing.assert_allclose(
-        weights["linear_1.weight"].T, model.weight.detach().numpy(), rtol=1e-5, atol=1e-9
-    )
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), bound)))
+        theirs.step()
+    steps, weights = trained(net, data, clip_norm=bound, optimizer=optimizer, batch_size=32)
+    assert min(norms) < bound < max(norms)  # some steps are clipped and some are not
+    assert [record.gradient_norm for record in steps] == pytest.approx(norms, rel=1e-9)
+    ours, expected = weights["linear_1.weight"].T, model.weight.detach().numpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_clip_scale_is_that_of_clip_grad_norm():
@@ -208,6 +216,34 @@ def test_frozen_layers_keep_their_weights_and_count_in_no_norm():
     assert (after["conv2d_1.weight"] == before["conv2d_1.weight"]).all()
     assert (after["linear_1.weight"] != before["linear_1.weight"]).any()
     assert steps[0].gradient_norm < free_steps[0].gradient_norm
+
+
+def test_dropout_draws_from_the_seed_the_step_and_the_place_in_the_batch():
+    net = gn.Sequential([gn.Flatten(), gn.Dropout(0.5), gn.Linear(10)], input_shape=(8, 8, 1))
+    net.preprocessing = DATA.preprocessing
+    index, loss = np.arange(8), net.loss
+    target, share = loss.targets(DATA.train.labels[index], 10)
+
+    def scores(seed, step, first_sample):
+        stepper = ReferenceStepper(net, DATA.train, loss, gn.SGD(), seed)
+        return stepper.accumulate(index, target, share, step=step, first_sample=first_sample)[1].tobytes()
+
+    assert scores(1, 2, 0) == scores(1, 2, 0)
+    assert len({scores(1, 2, 0), scores(2, 2, 0), scores(1, 3, 0), scores(1, 2, 8)}) == 4
+
+
+def test_blas_has_one_thread_while_training():
+    class Threads(Callback):
+        def on_step(self, training, record):
+            self.counts = counts()
+
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    threads = Threads()
+    with threadpool_limits(2, user_api="blas"):
+        trained(linear(), some(32), callbacks=[threads])
+        assert (threads.counts, counts()) == ({1}, {2})
 
 
 def test_momentum_does_not_outlive_a_run():

@@ -18,7 +18,7 @@ Array = np.ndarray
 
 
 class CompiledStepper:
-    """Steps of a recorded plan: images stay as they are in memory, and are gathered and normalised by the plan."""
+    """Steps of a recorded plan: raw images stay in memory, the plan gathers and normalises them."""
 
     backend = "compiled"
 

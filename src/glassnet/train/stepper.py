@@ -171,6 +171,10 @@ def make_stepper(
         from glassnet.train.compiled import CompiledStepper
 
         try:
+            if net.store.values.dtype != np.float32:
+                raise RecordingError(
+                    f"The compiled engine computes in float32, this network is {net.store.values.dtype}."
+                )
             return CompiledStepper(net, split, loss, optimizer, seed, capacity)
         except RecordingError as error:
             if backend == "compiled":
