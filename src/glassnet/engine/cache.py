@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +27,6 @@ from glassnet.engine.cpu import Cpu
 from glassnet.engine.llvm import Loader, target_machine
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(k, n, name) before the k-th of n pieces of code is compiled, k from 1."""
 
 _CHECKSUM = hashlib.sha256
 _FOLDERS_KEPT = 4
@@ -54,15 +51,14 @@ def address(code: Code, cpu: Cpu) -> int:
     return _store(folder(), cpu).address(code)
 
 
-def compile_all(codes: Iterable[Code], cpu: Cpu, progress: Progress | None = None) -> None:
-    """Compile whatever of `codes` is not on disk yet, telling `progress` (and the log) about each."""
+def compile_all(codes: Iterable[Code], cpu: Cpu) -> int:
+    """Compile whatever of `codes` is not on disk yet, with a line in the log before each; returns how many."""
     store = _store(folder(), cpu)
     missing = [code for code in dict.fromkeys(codes) if not store.has(code)]
     for k, code in enumerate(missing, 1):
-        logger.info("compiling %d of %d: %s", k, len(missing), code.name)
-        if progress is not None:
-            progress(k, len(missing), code.name)
+        logger.info("Compiling %d of %d kernels (once): %s", k, len(missing), code.name)
         store.address(code)
+    return len(missing)
 
 
 def folder() -> Path:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glassnet.engine import lower_conv, lower_image, lower_step, program
+from glassnet.engine import cache, lower_conv, lower_image, lower_step, program
 from glassnet.engine.cpu import Cpu, host
+from glassnet.engine.executor import KERNELS
+from glassnet.engine.kernel import interpreted
 from glassnet.engine.lower import LEAVES, LOWER, Context, Slots, lower
+from glassnet.engine.tile import TileSpec
 from glassnet.errors import EngineError
 from glassnet.plan.passes.dead import drop_dead
 from glassnet.plan.passes.fuse import fuse
@@ -32,6 +35,7 @@ class Compiled:
 
     sections: list[Section]
     program: program.Program
+    layout: Layout
     memory: Memory
     capacity: int
     chunk: int
@@ -76,15 +80,20 @@ def compile_operations(
             f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'."
         )
     layout = Layout(operations)
-    chunk, previous = 1, 0
-    while chunk != previous:
-        previous = chunk
-        context = Context(cpu, layout, capacity, chunk, slots, pending)
+
+    def lowered(chunk: int, draft: dict[TileSpec, None] | None) -> tuple[list[Section], Memory]:
+        context = Context(cpu, layout, capacity, chunk, slots, pending, draft)
         sections = schedule([(operation, lower(operation, context)) for operation in operations])
-        memory = plan_memory(sections, layout, capacity=capacity, chunk=chunk, reuse=reuse)
-        if chunk == 1:
-            fit = int(CACHE_SHARE * cpu.l2 / max(memory.local_bytes, 1))
-            chunk = max(1, min(fit, MOST_IN_FLIGHT, -(-capacity // LEAVES)))
+        return sections, plan_memory(sections, layout, capacity=capacity, chunk=chunk, reuse=reuse)
+
+    # Lowering takes a few milliseconds: once for the memory of one sample, once to learn what to compile.
+    fit = int(CACHE_SHARE * cpu.l2 / max(lowered(1, {})[1].local_bytes, 1))
+    chunk = max(1, min(fit, MOST_IN_FLIGHT, -(-capacity // LEAVES)))
+    tiles: dict[TileSpec, None] = {}
+    sections, _ = lowered(chunk, tiles)
+    if not interpreted():
+        cache.compile_all([*(step.kernel for s in sections for step in s.steps), *tiles, *KERNELS], cpu)
+    sections, memory = lowered(chunk, None)
     arenas = (
         aligned(workers * memory.local_bytes, np.uint8),
         aligned(memory.shared_bytes, np.uint8),
@@ -93,7 +102,9 @@ def compile_operations(
     macs = sum(
         step.macs * (capacity if step.placement == "sample" else 1) for s in sections for step in s.steps
     )
-    return Compiled(sections, program.Program(bound, cpu), memory, capacity, chunk, workers, arenas, macs)
+    return Compiled(
+        sections, program.Program(bound, cpu), layout, memory, capacity, chunk, workers, arenas, macs
+    )
 
 
 def _bind(

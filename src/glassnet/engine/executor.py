@@ -70,6 +70,10 @@ def lead(control: i64[1], entry: i64, block: i64) -> None:
         spins = wait(spins)
 
 
+KERNELS = (play, serve, lead)
+"""What running any program takes, besides its own kernels."""
+
+
 class _Team:
     """Workers 1 to `threads` - 1, and the words they share with worker 0, the caller."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from glassnet.engine.conv import sum_leaves
 from glassnet.engine.cpu import Cpu
+from glassnet.engine.tile import TileSpec
 from glassnet.plan.passes.layout import Image, Layout
 from glassnet.plan.plan import Rows, Span, Step
 from glassnet.plan.symbols import Operation, Symbol
@@ -48,10 +49,18 @@ class Context:
     chunk: int
     slots: Slots
     pending: Callable[[np.ndarray], np.ndarray] = lambda state: state
+    draft: dict[TileSpec, None] | None = None
     arrays: dict[Symbol, np.ndarray] = field(default_factory=dict)
 
     def image(self, symbol: Symbol) -> Image:
         return self.layout.image(symbol)
+
+    def tile(self, spec: TileSpec) -> int:
+        """The address of a tile. A draft only notes that it needs it, and compiles nothing."""
+        if self.draft is None:
+            return spec.address(self.cpu)
+        self.draft[spec] = None
+        return 0
 
     def array(self, symbol: Symbol) -> np.ndarray:
         """The memory of a symbol without a sample axis: what it is bound to, or its own."""

@@ -40,7 +40,7 @@ def columns_at(channels: int, context: Context) -> list[tuple[int, Columns]]:
 def tile(context: Context, rows: int, columns: Columns, **settings: Any) -> int:
     """The address of a tile."""
     spec = TileSpec(rows, columns.vectors, columns.lanes, columns.last_lanes, **settings)
-    return spec.address(context.cpu)
+    return context.tile(spec)
 
 
 def is_depthwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
