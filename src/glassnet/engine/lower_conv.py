@@ -154,7 +154,7 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
         halo = (0, 0)
     depthwise = is_depthwise(geometry, c, o)
     macs = math.prod(geometry.output) * math.prod(w.shape)
-    if not depthwise:
+    if full and not depthwise:
         turned, starts = _turn(w, full, groups, context)
         steps.insert(0, turned)
     for number, (p, q) in enumerate(full):
