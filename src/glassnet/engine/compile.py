@@ -20,6 +20,7 @@ from glassnet.plan.passes.layout import Layout
 from glassnet.plan.passes.memory import Memory, plan_memory
 from glassnet.plan.passes.schedule import schedule
 from glassnet.plan.plan import Rows, Section, Span, Step
+from glassnet.plan.show import step_macs
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned
 
@@ -35,6 +36,7 @@ class Compiled:
 
     sections: list[Section]
     program: program.Program
+    cpu: Cpu
     layout: Layout
     memory: Memory
     capacity: int
@@ -99,12 +101,9 @@ def compile_operations(
         aligned(memory.shared_bytes, np.uint8),
     )
     bound = [_bind(section, layout, memory, arenas, capacity, chunk, workers) for section in sections]
-    macs = sum(
-        step.macs * (capacity if step.placement == "sample" else 1) for s in sections for step in s.steps
-    )
-    return Compiled(
-        sections, program.Program(bound, cpu), layout, memory, capacity, chunk, workers, arenas, macs
-    )
+    macs = sum(step_macs(step, capacity) for section in sections for step in section.steps)
+    bound_program = program.Program(bound, cpu)
+    return Compiled(sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs)
 
 
 def _bind(

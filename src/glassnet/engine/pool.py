@@ -1,6 +1,6 @@
 """Pooling: windows over rows of pixels, all channels of a pixel at once.
 
-The common 2x2 is compiled for its number of channels, which makes a pixel a few whole vectors.
+The common 2x2 is compiled for its number of channels: see `pool_pixel`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from glassnet.engine.image import ZERO, clear_halo
 from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel, u16
+from glassnet.engine.pool_pixel import pool_pixel, unpool_pixel
 
 LOWEST = np.float32(-np.inf)
 
@@ -22,8 +23,9 @@ def beats(value, best):
 
 
 @functools.cache
-def max_pool_2x2(channels: int) -> Kernel:
+def max_pool_2x2(channels: int, lanes: int) -> Kernel:
     """The common case: windows of 2x2 side by side, no padding."""
+    pixel = pool_pixel(channels, lanes)
 
     @kernel
     def max_pool_2x2(
@@ -40,24 +42,15 @@ def max_pool_2x2(channels: int) -> Kernel:
         hi: i64,
     ) -> None:
         for n in range(lo, hi):
-            r, q = n % x.shape[0], n % y.shape[0]
+            q = n % y.shape[0]
             clear_halo(y, q, y_at, y_row, height, width * channels)
+            from_ = (n % x.shape[0]) * x.shape[1] + x_at
+            to, mark = q * y.shape[1] + y_at, (n % index.shape[0]) * index.shape[1]
             for i in range(height):
                 for j in range(width):
-                    a = x_at + 2 * i * x_row + 2 * j * channels
-                    b = a + x_row
-                    to = y_at + i * y_row + j * channels
-                    mark = (i * width + j) * channels
-                    for c in range(channels):
-                        best, where = x[r, a + c], 0
-                        if beats(x[r, a + channels + c], best):
-                            best, where = x[r, a + channels + c], 1
-                        if beats(x[r, b + c], best):
-                            best, where = x[r, b + c], 2
-                        if beats(x[r, b + channels + c], best):
-                            best, where = x[r, b + channels + c], 3
-                        y[q, to + c] = best
-                        index[n % index.shape[0], mark + c] = where
+                    a = from_ + 2 * i * x_row + 2 * j * channels
+                    here = i * width + j
+                    pixel(x, a, a + x_row, y, to + i * y_row + j * channels, index, mark + here * channels)
 
     return max_pool_2x2
 
@@ -102,8 +95,9 @@ def max_pool(
 
 
 @functools.cache
-def max_pool_2x2_grad(channels: int) -> Kernel:
+def max_pool_2x2_grad(channels: int, lanes: int) -> Kernel:
     """dx of `max_pool_2x2` for an image of `rows` x `columns`; an odd last row or column gets 0."""
+    pixel = unpool_pixel(channels, lanes)
 
     @kernel
     def max_pool_2x2_grad(
@@ -122,20 +116,15 @@ def max_pool_2x2_grad(channels: int) -> Kernel:
         hi: i64,
     ) -> None:
         for n in range(lo, hi):
-            r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
+            r = n % dx.shape[0]
             clear_halo(dx, r, dx_at, dx_row, rows, columns * channels)
+            from_ = (n % dy.shape[0]) * dy.shape[1] + dy_at
+            to, mark = r * dx.shape[1] + dx_at, (n % index.shape[0]) * index.shape[1]
             for i in range(height):
                 for j in range(width):
-                    a = dx_at + 2 * i * dx_row + 2 * j * channels
-                    b = a + dx_row
-                    start = dy_at + i * dy_row + j * channels
-                    mark = (i * width + j) * channels
-                    for c in range(channels):
-                        g, where = dy[q, start + c], index[m, mark + c]
-                        dx[r, a + c] = g if where == 0 else ZERO
-                        dx[r, a + channels + c] = g if where == 1 else ZERO
-                        dx[r, b + c] = g if where == 2 else ZERO
-                        dx[r, b + channels + c] = g if where == 3 else ZERO
+                    a = to + 2 * i * dx_row + 2 * j * channels
+                    here = i * width + j
+                    pixel(dy, from_ + i * dy_row + j * channels, index, mark + here * channels, dx, a, a + dx_row)
                 for k in range(2 * width * channels, columns * channels):
                     dx[r, dx_at + 2 * i * dx_row + k] = ZERO
                     dx[r, dx_at + (2 * i + 1) * dx_row + k] = ZERO
