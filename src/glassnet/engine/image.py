@@ -27,6 +27,12 @@ def clear_halo(y, r, y_at, y_row, height, width):
             y[r, i] = ZERO
 
 
+@inline
+def place(k, width, row):
+    """Where value k of an image lies behind its first pixel, its rows being `width` values, `row` apart."""
+    return (k // width) * row + k % width
+
+
 @kernel
 def copy_image(
     x: f32[2],
@@ -47,6 +53,29 @@ def copy_image(
         for h in range(height):
             for i in range(width):
                 y[q, y_at + h * y_row + i] = x[r, x_at + h * x_row + i]
+
+
+@kernel
+def copy_values(
+    x: f32[2],
+    x_at: i64,
+    x_row: i64,
+    x_width: i64,
+    y: f32[2],
+    y_at: i64,
+    y_row: i64,
+    height: i64,
+    width: i64,
+    lo: i64,
+    hi: i64,
+) -> None:
+    """y = x value by value, from rows of `x_width` values to `height` rows of `width`."""
+    for n in range(lo, hi):
+        r, q = n % x.shape[0], n % y.shape[0]
+        clear_halo(y, q, y_at, y_row, height, width)
+        for h in range(height):
+            for i in range(width):
+                y[q, y_at + h * y_row + i] = x[r, x_at + place(h * width + i, x_width, x_row)]
 
 
 @kernel

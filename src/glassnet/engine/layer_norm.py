@@ -6,15 +6,9 @@ import math
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, inline, kernel
+from glassnet.engine.image import ZERO, clear_halo, place
+from glassnet.engine.kernel import f32, i64, kernel
 from glassnet.engine.norm import ONE
-
-
-@inline
-def place(k, width, row):
-    """Where value k of an image lies behind its first pixel, its rows being `width` values, `row` apart."""
-    return (k // width) * row + k % width
 
 
 @kernel

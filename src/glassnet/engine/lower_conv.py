@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from glassnet.engine import conv
-from glassnet.engine.image import clear_image, copy_image
+from glassnet.engine.image import clear_image, copy_image, copy_values
 from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
 from glassnet.engine.tile import Columns, TileSpec, plan_rows, vector_shapes
 from glassnet.plan.passes.layout import Image, Phase, phases
@@ -395,9 +395,9 @@ def reshape(operation: Operation, context: Context) -> list[Step]:
     (x,), (y,) = operation.inputs, operation.outputs
     assert x is not None
     of, to = context.image(x), context.image(y)
-    height, width = (of.height, of.width) if of.height > 1 else (to.height, to.width)
     if of.height > 1 and to.height > 1 and of.width != to.width:
-        height, width = 1, of.height * of.width  # neither has a halo then
+        return [Step(copy_values, (span(x), of.width, span(y), to.height, to.width))]
+    height, width = (of.height, of.width) if of.height > 1 else (to.height, to.width)
     return [
         Step(
             copy_image,
