@@ -18,9 +18,9 @@ from glassnet.plan.passes.dead import drop_dead
 from glassnet.plan.passes.fuse import fuse
 from glassnet.plan.passes.layout import Layout
 from glassnet.plan.passes.memory import Memory, plan_memory
+from glassnet.plan.passes.recompute import recompute
 from glassnet.plan.passes.schedule import schedule
 from glassnet.plan.plan import Rows, Section, Span, Step
-from glassnet.plan.show import step_macs
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned
 
@@ -76,7 +76,7 @@ def compile_operations(
     The number of samples in flight is chosen from the memory that one takes, never from the number of workers.
     """
     cpu = cpu or host()
-    operations = fuse(drop_dead(operations, needed))
+    operations = recompute(fuse(drop_dead(operations, needed)))
     if unknown := sorted({op.kind for op in operations} - LOWER.keys()):
         raise EngineError(
             f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'."
@@ -101,7 +101,7 @@ def compile_operations(
         aligned(memory.shared_bytes, np.uint8),
     )
     bound = [_bind(section, layout, memory, arenas, capacity, chunk, workers) for section in sections]
-    macs = sum(step_macs(step, capacity) for section in sections for step in section.steps)
+    macs = sum(step.macs_of(capacity) for section in sections for step in section.steps)
     bound_program = program.Program(bound, cpu)
     return Compiled(sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs)
 

@@ -51,6 +51,7 @@ class Context:
     pending: Callable[[np.ndarray], np.ndarray] = lambda state: state
     draft: dict[TileSpec, None] | None = None
     arrays: dict[Symbol, np.ndarray] = field(default_factory=dict)
+    factors: dict[Operation, np.ndarray] = field(default_factory=dict)  # scale and shift of a batch_norm
 
     def image(self, symbol: Symbol) -> Image:
         return self.layout.image(symbol)

@@ -197,15 +197,26 @@ def set_state(operation: Operation, context: Context) -> list[Step]:
 
 @lowers("batch_norm")
 def batch_norm(operation: Operation, context: Context) -> list[Step]:
-    x, *rest = operation.inputs
-    gamma, beta, mean, var = (context.array(s) for s in rest if s is not None)
-    factors = aligned(2 * gamma.size, np.float32).reshape(2, -1)
-    relu = operation.settings.get("activation") == "relu"
+    gamma, beta, mean, var = (context.array(s) for s in operation.inputs[1:] if s is not None)
+    factors = context.factors[operation] = aligned(2 * gamma.size, np.float32).reshape(2, -1)
     scale = (mean, var, gamma, beta, operation.settings["eps"], factors)
     return [
         Step(norm.batch_norm_scale, scale, "batch", units=gamma.size),
-        Step(norm.scale_channels, (span(x), span(operation.outputs[0]), factors, *_pixels(context, x), relu)),
+        _scaled(operation, operation, context),
     ]
+
+
+@lowers("batch_norm_again")
+def batch_norm_again(operation: Operation, context: Context) -> list[Step]:
+    return [_scaled(operation, operation.settings["of"], context)]
+
+
+def _scaled(operation: Operation, source: Operation, context: Context) -> Step:
+    """x * scale + shift, with the factors of `source`."""
+    x, y = operation.inputs[0], operation.outputs[0]
+    relu = source.settings.get("activation") == "relu"
+    arguments = (span(x), span(y), context.factors[source], *_pixels(context, x), relu)
+    return Step(norm.scale_channels, arguments)
 
 
 @lowers("batch_norm_parameter_grads")

@@ -12,7 +12,6 @@ from glassnet.engine.compile import Compiled
 from glassnet.engine.executor import Executor
 from glassnet.engine.peak import measure_peak
 from glassnet.engine.program import Program, Section
-from glassnet.plan.show import step_macs
 
 SHORTEST = 2e-4
 """Seconds that a round lasts at least: a short step is repeated, so that starting it does not count."""
@@ -77,7 +76,7 @@ def profile(compiled: Compiled, *, rounds: int = 7, clock: Clock = time.perf_cou
     peak = float(np.median(peaks))
     rows = []
     for section, step, seconds in timed:
-        macs, operation = step_macs(step, compiled.capacity), step.operation
+        macs, operation = step.macs_of(compiled.capacity), step.operation
         assert operation is not None
         share = 2 * macs / float(seconds) / peak
         kernel = step.kernel.name

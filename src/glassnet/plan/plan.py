@@ -46,6 +46,10 @@ class Step:
     macs: int = 0
     operation: Operation | None = None
 
+    def macs_of(self, samples: int) -> int:
+        """Multiply-adds of the step on that many samples."""
+        return self.macs * (samples if self.placement == "sample" else 1)
+
     def symbols(self) -> Iterator[Symbol]:
         """The batched symbols it touches."""
         return (a.symbol for a in self.arguments if isinstance(a, Span | Rows))

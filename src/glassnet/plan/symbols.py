@@ -64,13 +64,17 @@ class Symbol:
 
 @dataclass(eq=False)
 class Operation:
-    """One logical operation: `kind` is the method of Ops it came from; `layer` the dotted name of its layer."""
+    """One logical operation: `kind` is the method of Ops it came from; `layer` the dotted name of its layer.
+
+    after: symbols that must be there before it runs, though it does not read them.
+    """
 
     kind: str
     inputs: list[Symbol | None]
     outputs: list[Symbol]
     layer: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    after: list[Symbol] = field(default_factory=list)
 
     def reads(self) -> list[Symbol]:
         """The inputs that are there."""

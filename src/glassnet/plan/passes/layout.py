@@ -101,7 +101,11 @@ class Layout:
     def same_memory(self, reshape: Operation) -> bool:
         """Whether a reshape changes nothing but the reading: neither side has a halo."""
         ends = (*reshape.reads(), *reshape.outputs)
-        return all(self._halos.get(self.home(end), NONE) == NONE for end in ends)
+        return all(self.halo(end) == NONE for end in ends)
+
+    def halo(self, symbol: Symbol) -> Halo:
+        """The zeros around each image of a symbol."""
+        return self._halos.get(self.home(symbol), NONE)
 
     def image(self, symbol: Symbol) -> Image:
         """How a sample of this symbol lies in memory."""
@@ -109,7 +113,7 @@ class Layout:
             size = math.prod(symbol.shape[1:])
             return Image(0, size, size, 1, size, symbol.shape[-1] if len(symbol.shape) > 1 else 1)
         _, h, w, c = symbol.shape
-        top, bottom, left, right = self._halos.get(self.home(symbol), NONE)
+        top, bottom, left, right = self.halo(symbol)
         row = (w + left + right) * c
         return Image(top * row + left * c, row, (h + top + bottom) * row, h, w * c, c)
 

@@ -16,7 +16,7 @@ def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
     placed: dict[int, list[Step]] = {}
     fixed: dict[str, list[Step]] = {"prepare": [], "guard": [], "clip": [], "update": []}
     for operation, steps in lowered:
-        after = max((level.get(symbol, -1) for symbol in operation.reads()), default=-1)
+        after = max((level.get(symbol, -1) for symbol in (*operation.reads(), *operation.after)), default=-1)
         for step in steps:
             if step.placement in fixed:
                 fixed[step.placement].append(step)
