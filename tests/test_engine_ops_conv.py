@@ -1,7 +1,7 @@
 """Convolution and linear layers on the engine, in every setting, to the bit.
 
-Small whole numbers: every product and sum is exact in float32, so that any order of summation, with or without
-fused multiply-adds, gives the same number, and the tolerance is zero.
+Small whole numbers: every product and sum is exact in float32, so that any order of summation, with fused
+multiply-adds or without, gives the same number, and the tolerance is zero.
 """
 
 from __future__ import annotations
