@@ -13,9 +13,12 @@ from glassnet import __version__
 from glassnet.cli.doctor import doctor
 from glassnet.cli.evaluate import evaluate
 from glassnet.cli.gradcheck import gradcheck
+from glassnet.cli.plan import plan
 from glassnet.cli.predict import predict
+from glassnet.cli.profile import profile
 from glassnet.cli.summary import summary
 from glassnet.cli.train import train
+from glassnet.cli.warmup import warmup
 from glassnet.errors import GlassnetError
 from glassnet.train import Interrupted
 
@@ -58,7 +61,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary, gradcheck, doctor):
+for command in (train, evaluate, predict, summary, gradcheck, plan, profile, warmup, doctor):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from glassnet import train
 from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.progress import compiling
 from glassnet.cli.target import data_of, needed
 from glassnet.errors import DataError
 from glassnet.io import load, model_file
@@ -31,8 +32,9 @@ def evaluate(
     dataset = needed(data or data_of(Path(model)), model)
     if dataset.test is None:
         raise DataError(f"The data set {dataset.name} has no test images.")
-    found = train.evaluate(net, dataset.test)
     output = Output(json)
+    with compiling(output.say):
+        found = train.evaluate(net, dataset.test)
     output.say(
         f"{path} on the {found.samples:,} test images of {dataset.name}:",
         f"loss {found.loss:.4f}, accuracy {percent(found.accuracy)}, top-{found.k} {percent(found.top_k)}",

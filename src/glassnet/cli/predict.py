@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.progress import compiling
 from glassnet.io import load, model_file, read_images
 from glassnet.summary import table
 
@@ -23,16 +24,18 @@ def predict(
 
     Example: glassnet predict runs/digits-1 seven.png --top-k 3
     """
+    output = Output(json)
     net = load(model_file(model))
     predictions: list[tuple[str, list[tuple[str, float]]]] = []
     for file in files:
-        scores = net.predict_proba(read_images(file, net.preprocessing))
+        images = read_images(file, net.preprocessing)
+        with compiling(output.say):
+            scores = net.predict_proba(images)
         names = net.classes or tuple(map(str, range(scores.shape[-1])))
         for i, row in enumerate(scores):
             best = np.argsort(-row, kind="stable")[:top_k]
             place = f"{file}[{i}]" if len(scores) > 1 else str(file)
             predictions.append((place, [(names[k], float(row[k])) for k in best]))
-    output = Output(json)
     columns = [f"{word} {k + 1}" for k in range(len(predictions[0][1])) for word in ("class", "score")]
     rows = [(file, *(c for name, score in top for c in (name, percent(score)))) for file, top in predictions]
     output.say(*table(("file", *columns), rows, left=1))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from glassnet.cli.output import Output, percent
 from glassnet.train import Callback, EpochRecord, StepRecord, Training
 
 QUIET_SECONDS = 10.0
+SECOND = 1.0
 
 
 class Bar(Callback):
@@ -86,13 +88,45 @@ def progress(output: Output) -> Iterator[Callback]:
     """The bar on a terminal, taken away whatever happens; else lines."""
     console = Console(file=output.stream)
     if not console.is_terminal:
-        yield Lines(output)
+        lines = Lines(output)
+        with compiling(lines.say):
+            yield lines
         return
     bar = Bar(console)
     try:
-        yield bar
+        with compiling(bar.say):
+            yield bar
     finally:
         bar.progress.stop()
+
+
+class Compiling(logging.Handler):
+    """Says what the engine's log says of kernels being compiled, at most once a second, and counts them."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.say, self.count, self.last = say, 0, -SECOND
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno > logging.INFO
+        self.count += not warns
+        if warns or time.monotonic() - self.last > SECOND:
+            self.say(record.getMessage())
+            self.last = time.monotonic()
+
+
+@contextmanager
+def compiling(say: Callable[[str], None]) -> Iterator[Compiling]:
+    """Whatever is compiled inside is said, where the cache of machine code does not have it yet."""
+    log, handler = logging.getLogger("glassnet.engine.cache"), Compiling(say)
+    before = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def begin_line(training: Training) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError
@@ -10,24 +11,53 @@ from glassnet.io import load as load_model
 from glassnet.io import model_file
 from glassnet.network import Sequential
 from glassnet.train import TrainConfig, build_model
+from glassnet.train.example import example_step
+
+if TYPE_CHECKING:
+    from glassnet.engine.steps import TrainingStep
 
 
 def network(target: str, data: str | None = None) -> tuple[Sequential, str | None]:
     """(network, name of its data where that is known) of a target."""
+    config = settings(target, data)
+    known = data or (None if config is None else config.data)
+    if is_model(target):
+        return load_model(model_file(Path(target))), known
+    assert config is not None
+    return build_model(config, load(config.data)), known
+
+
+def settings(target: str, data: str | None = None) -> TrainConfig | None:
+    """The config that a target is, or the one in the run folder of a model; None for a model that has none."""
     path = Path(target)
-    if path.suffix == ".toml":
-        config = TrainConfig.from_toml(path, data=data)
-    elif path.exists() or path.suffix == ".gnet":
-        return load_model(model_file(path)), data or data_of(path)
-    else:
-        config = TrainConfig.resolve({"data": target})
-    return build_model(config, load(config.data)), data or config.data
+    if is_model(target):
+        config = (path if path.is_dir() else path.parent) / "config.toml"
+        return TrainConfig.from_toml(config) if config.exists() else None
+    return (
+        TrainConfig.from_toml(path, data=data)
+        if path.suffix == ".toml"
+        else TrainConfig.resolve({"data": target})
+    )
+
+
+def is_model(target: str) -> bool:
+    """Whether a target is a model file or a run folder."""
+    path = Path(target)
+    return path.suffix != ".toml" and (path.exists() or path.suffix == ".gnet")
 
 
 def data_of(model: Path) -> str | None:
     """The data set that a run folder, or the run folder around a model file, was trained on."""
-    config = (model if model.is_dir() else model.parent) / "config.toml"
-    return TrainConfig.from_toml(config).data if config.exists() else None
+    config = settings(str(model))
+    return None if config is None else config.data
+
+
+def recorded(target: str, batch_size: int | None, threads: int | None) -> TrainingStep:
+    """The compiled training step of a target, on random images; settings it does not have are the usual ones."""
+    net, _ = network(target)
+    config = settings(target) or TrainConfig(data="")
+    batch_size = batch_size or -(-config.batch_size // config.accumulate)
+    return example_step(net, config.loss, config.optimizer, batch_size, threads=threads)
 
 
 def needed(data: str | None, target: str) -> Dataset:

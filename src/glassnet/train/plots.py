@@ -1,4 +1,4 @@
-"""The two pictures of a run. Figures are made without pyplot: no window, no global state."""
+"""The pictures of a run, and that of a profile. Figures are made without pyplot: no window, no global state."""
 
 from __future__ import annotations
 
@@ -54,4 +54,18 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
                 axes.text(
                     j, i, str(count), ha="center", va="center", color="white" if dark else "black", size=8
                 )
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_profile(steps: Sequence[tuple[str, float, float]], path: Path) -> None:
+    """(name, seconds, share of peak) of each step as bars from the top, as a PNG."""
+    names, seconds, shares = zip(*steps, strict=True)
+    figure = Figure(figsize=(9, 1.2 + 0.22 * len(steps)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(range(len(steps)), 1e6 * np.array(seconds))
+    axes.bar_label(bars, [f"{share:.0%}" if share else "" for share in shares], padding=3, fontsize=8)
+    axes.set_yticks(range(len(steps)), names, fontsize=8)
+    axes.set(xlabel="microseconds for the whole batch; beside it, share of one core's peak")
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.01)
     figure.savefig(path, dpi=DPI)

@@ -1,0 +1,44 @@
+"""What the engine can compile without knowing a network: its kernels, and tiles of usual sizes."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+
+from glassnet import engine
+from glassnet.engine.activation import COMPILED, elementwise
+from glassnet.engine.cache import Code
+from glassnet.engine.cpu import Cpu
+from glassnet.engine.kernel import Kernel
+from glassnet.engine.tile import TileSpec, vector_shapes
+
+CHANNELS = (8, 10, 16, 32, 48)
+"""They take one, two and three whole vectors, and one that ten classes leave partly empty."""
+
+
+def usual_codes(cpu: Cpu) -> list[Code]:
+    """Every kernel that needs no setting, those of the activation table, and tiles of `CHANNELS`."""
+    return [*_kernels(), *_activations(), *_tiles(cpu)]
+
+
+def _kernels() -> Iterator[Kernel]:
+    for module in pkgutil.iter_modules(engine.__path__):
+        names = vars(import_module(f"{engine.__name__}.{module.name}"))
+        yield from (value for value in names.values() if isinstance(value, Kernel))
+
+
+def _activations() -> Iterator[Kernel]:
+    for function, compiled in COMPILED.items():
+        arrays = 2 if "dy" in compiled.__code__.co_varnames else 1
+        if "slope" not in compiled.__code__.co_varnames:
+            yield elementwise(function, arrays, ())
+
+
+def _tiles(cpu: Cpu) -> Iterator[TileSpec]:
+    """Of every number of rows that fits in registers; a convolution's width decides which are used."""
+    for columns in dict.fromkeys(shape for channels in CHANNELS for shape in vector_shapes(channels, cpu)):
+        for rows in range(1, columns.max_rows(cpu) + 1):
+            sizes = rows, columns.vectors, columns.lanes, columns.last_lanes
+            yield from (TileSpec(*sizes, start) for start in ("zero", "load", "bias"))
+            yield TileSpec(*sizes, "bias", relu=True)
