@@ -79,13 +79,18 @@ def relu_gradient_in_place(operations: list[Operation]) -> list[Operation]:
     """ReLU's gradient of what nothing else reads works in its memory: kind "relu_mask"."""
     uses, producers = _uses(operations), _producers(operations)
     for operation in operations:
-        if (
-            _is(operation, relu_gradient)
-            and operation.inputs[0] in producers
-            and uses[operation.reads()[0]] == 1
-        ):
+        if _is(operation, relu_gradient) and _read_once(operation.reads()[0], uses, producers):
             operation.kind = "relu_mask"
     return operations
+
+
+def _read_once(symbol: Symbol, uses: Counter[Symbol], producers: dict[Symbol | None, Operation]) -> bool:
+    """Whether an operation made this symbol and one reads it, and so for whatever it is a reshape of."""
+    while symbol in producers and uses[symbol] == 1:
+        if producers[symbol].kind != "reshape":
+            return True
+        symbol = producers[symbol].reads()[0]
+    return False
 
 
 def loss_with_gradient(operations: list[Operation]) -> list[Operation]:
