@@ -6,13 +6,13 @@ an address (a compiled plan) or a view (a layer) therefore always sees the curre
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from glassnet.errors import FileFormatError
+from glassnet.errors import ConfigError, FileFormatError, ShapeError
 from glassnet.shapes import Shape
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
@@ -119,6 +119,19 @@ class Store:
     def learning(self) -> Iterator[tuple[str, Slot]]:
         """The parameters that are not frozen."""
         return ((name, slot) for name, slot in self.parameters.items() if slot.layer.trainable)
+
+    def checked(self, grads: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """(name, gradient) of the parameters that are not frozen, or the error of a backward that lacks one."""
+        for name, slot in self.learning():
+            if name not in grads:
+                raise ConfigError(
+                    f"backward gave no gradient for {name}. Return it under the parameter's name."
+                )
+            if grads[name].shape != slot.shape:
+                raise ShapeError(
+                    f"The gradient of {name} must have shape {slot.shape}, got {grads[name].shape}."
+                )
+            yield name, grads[name]
 
     def add_optimizer_state(self, kind: str) -> None:
         """A block of zeros for an optimiser ("momentum"), unless it is there already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glassnet.engine import feed, loss, update
 from glassnet.engine.image import copy_image
-from glassnet.engine.lower import Context, lowers, rows, span
+from glassnet.engine.lower import NEVER, Context, lowers, rows, span
 from glassnet.plan.plan import Step
 from glassnet.plan.symbols import Operation
 
@@ -81,10 +81,10 @@ def add_bias(operation: Operation, context: Context) -> list[Step]:
 
 @lowers("deliver")
 def deliver(operation: Operation, context: Context) -> list[Step]:
-    """A gradient to its place in the store, or added to what is there."""
+    """A gradient to its place in the store, or added to what is there; one with a place of its own is whole."""
     value, grad = (context.flat(s) for s in operation.reads())
-    units = -(-value.size // update.RUN)
-    return [Step(update.deliver, (value, grad, context.slots.adding), "batch", units=units)]
+    adding = context.slots.adding if operation.reads()[0].array is None else NEVER
+    return [Step(update.deliver, (value, grad, adding), "batch", units=-(-value.size // update.RUN))]
 
 
 @lowers("squared_norm")

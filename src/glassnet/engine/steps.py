@@ -17,7 +17,7 @@ from glassnet.engine.lower import Slots
 from glassnet.engine.update import RUN
 from glassnet.ops.base import Array, Grads, LayerLike, Ops
 from glassnet.plan.record import RecordingOps
-from glassnet.plan.symbols import Operation, Symbol
+from glassnet.plan.symbols import Operation, RecordingError, Symbol
 from glassnet.shapes import Shape
 from glassnet.store import Slot, Store, aligned
 
@@ -128,10 +128,16 @@ class TrainingStep:
     def _deliver(self, ops: RecordingOps, grads: Grads) -> list[Symbol]:
         """Bind gradients to the store; the symbols that make them needed."""
         producers = {symbol: op.kind for op in ops.operations for symbol in op.outputs}
+        self._store.grads[:] = 0  # those of frozen layers stay so, and count in no norm
         needed = []
-        for name, _ in self._store.learning():
-            grad, place = grads[name], self._store.grad(name)
-            if producers[grad] in OWN_MEMORY:
+        for name, grad in self._store.checked(grads):
+            place = self._store.grad(name)
+            if not isinstance(grad, Symbol):
+                raise RecordingError(
+                    f"The gradient of {name} is an array that a recording cannot follow. Compute it with `ops`, or "
+                    "train with backend='reference'."
+                )
+            if producers[grad] in OWN_MEMORY and grad.array is None:
                 grad.array = place
                 needed.append(grad)
                 continue

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from glassnet.backends import choose_backend
 from glassnet.data import Split
-from glassnet.errors import ConfigError, ShapeError
 from glassnet.losses import Loss
 from glassnet.network import BATCH, Sequential
 from glassnet.ops.base import Grads
@@ -125,17 +124,9 @@ class ReferenceStepper:
 
     def _add(self, grads: Grads, fresh: bool) -> None:
         """Put (or add) gradients in the store; those of frozen layers stay out, and so out of the norm."""
-        for name, slot in self.net.store.learning():
-            if name not in grads:
-                raise ConfigError(
-                    f"backward gave no gradient for {name}. Return it under the parameter's name."
-                )
-            if grads[name].shape != slot.shape:
-                raise ShapeError(
-                    f"The gradient of {name} must have shape {slot.shape}, got {grads[name].shape}."
-                )
+        for name, grad in self.net.store.checked(grads):
             total = self.net.store.grad(name)
-            total[...] = grads[name] if fresh else total + grads[name]
+            total[...] = grad if fresh else total + grad
 
     def guard(self) -> Guard:
         squares = [
