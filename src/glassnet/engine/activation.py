@@ -11,8 +11,8 @@ import numpy as np
 from glassnet.engine.image import clear_halo
 from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel
 from glassnet.engine.scalar import ONE, ZERO, normal_cdf, normal_density, sigmoid, tanh
-from glassnet.errors import EngineError
 from glassnet.ops import activations as table
+from glassnet.plan.symbols import RecordingError
 
 
 @inline
@@ -98,7 +98,7 @@ def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float,
     call = COMPILED.get(function) or inline(function)
     settings = tuple(np.float32(s) for s in scalars)
     if arrays > 2:
-        raise EngineError(
+        raise RecordingError(
             f"{function.__name__} takes {arrays} arrays; the engine compiles functions of one or two."
         )
     return _unary(call, settings) if arrays == 1 else _binary(call, settings)

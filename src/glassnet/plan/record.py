@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from glassnet.ops.base import Grads, LayerLike, Ops
-from glassnet.plan.symbols import Operation, Symbol
+from glassnet.plan.symbols import Operation, RecordingError, Symbol
 from glassnet.shapes import Geometry, Shape
 
 
@@ -152,7 +153,13 @@ class RecordingOps(Ops):
 
     def elementwise(self, function: Callable[..., Any], *arrays: Any) -> Symbol:
         symbols = [a for a in arrays if isinstance(a, Symbol)]
-        scalars = tuple(float(a) for a in arrays if not isinstance(a, Symbol))
+        numbers = arrays[len(symbols) :]
+        if not isinstance(function, FunctionType) or any(isinstance(a, Symbol | np.ndarray) for a in numbers):
+            raise RecordingError(
+                f"{self._scope} calls elementwise with what cannot be compiled: it takes a Python function, then "
+                "arrays of the pass, then numbers. A parameter is none of these, for it changes."
+            )
+        scalars = tuple(map(float, numbers))
         return self._one("elementwise", symbols, symbols[0].shape, function=function, scalars=scalars)
 
     def softmax(self, x: Symbol) -> Symbol:

@@ -13,7 +13,7 @@ from glassnet.shapes import Shape
 
 
 class RecordingError(EngineError):
-    """A layer asked a symbol for numbers, which it does not have yet."""
+    """A layer that cannot be recorded, for it asks for numbers that a symbol does not have yet."""
 
 
 @dataclass(eq=False)
