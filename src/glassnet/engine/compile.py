@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glassnet.engine import cache, lower_conv, lower_image, lower_step, program
+from glassnet.engine import cache, lower_conv, lower_image, lower_linear, lower_step, program
 from glassnet.engine.cpu import Cpu, host
 from glassnet.engine.executor import KERNELS
 from glassnet.engine.kernel import interpreted
@@ -24,7 +24,7 @@ from glassnet.plan.plan import Rows, Section, Span, Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned
 
-FAMILIES = (lower_conv, lower_image, lower_step)  # importing them fills LOWER
+FAMILIES = (lower_conv, lower_linear, lower_image, lower_step)  # importing them fills LOWER
 CACHE_SHARE = 0.6
 """Of a core's second-level cache, what the samples in flight may take; weights need the rest."""
 MOST_IN_FLIGHT = 16

@@ -182,13 +182,13 @@ class Kernel:
     def module(self, cpu: Cpu, symbol: str) -> Any:
         """Optimised LLVM IR of the entry, as `cache` asks for it."""
         try:
-            from glassnet.engine import jit
+            from glassnet.engine.jit import module as compiled
         except ImportError as error:
             raise EngineError(
                 f"The compiled engine needs Numba, which cannot be imported here: {error}. "
                 "Use the reference backend, or a version of Python that Numba supports."
             ) from error
-        return jit.module(self, cpu, symbol)
+        return compiled(self, cpu, symbol)
 
 
 def kernel(python: Callable[..., None]) -> Kernel:
@@ -255,10 +255,18 @@ def _code(code: CodeType) -> Any:
     return code.co_code, items, code.co_names, code.co_varnames
 
 
+def _lowering(lower: Callable[..., Any]) -> Any:
+    """The code of an intrinsic's lowering, and the numbers that it was made for."""
+    made_for = inspect.getclosurevars(lower).nonlocals.items()
+    return _code(lower.__code__), sorted(
+        (n, repr(v)) for n, v in made_for if isinstance(v, int | str | tuple)
+    )
+
+
 def _constant(name: str, value: object, function: FunctionType) -> str:
     if isinstance(value, FunctionType) and is_helper(value):
         lower = value.__dict__["glassnet_lower"]
-        return repr(_described(value) if lower is None else _code(lower.__code__))
+        return repr(_described(value) if lower is None else _lowering(lower))
     if value is np or value is math or isinstance(value, type | bool | int | float | str | tuple):
         return repr(value)
     if isinstance(value, np.generic):

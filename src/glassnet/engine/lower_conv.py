@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.engine import conv
-from glassnet.engine.image import clear_image, copy_image, copy_values
+from glassnet.engine import conv, depthwise
+from glassnet.engine.image import clear_image
 from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
 from glassnet.engine.tile import Columns, TileSpec, plan_rows, vector_shapes
 from glassnet.plan.passes.layout import Image, Phase, phases
@@ -19,8 +19,6 @@ from glassnet.shapes import Geometry
 from glassnet.store import aligned
 
 NOTHING = np.zeros(1, np.float32)
-LARGE = 1 << 18
-"""Bytes of a linear layer's weights beyond which all samples go through it together, split by output."""
 
 
 def table(rows: list[list[int]]) -> np.ndarray:
@@ -73,12 +71,10 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
             [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
         ]
         bias = bias if b is not None else np.zeros(c, np.float32)
-        sizes = [height, width, c, sh * of.row, sw * c, to.row, c, relu, to.height, to.width]
-        return [
-            Step(
-                conv.depthwise, (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes)), macs=macs
-            )
-        ]
+        sizes = [height, width, sh * of.row, sw * c, to.row, c, relu, to.height, to.width, 0]
+        kernel = depthwise.depthwise(c, len(taps), context.cpu.lanes)
+        arguments = (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes))
+        return [Step(kernel, arguments, macs=macs)]
     settings = {"start": "bias" if b is not None else "zero", "relu": relu}
     own = c // groups
     tiles = []
@@ -152,22 +148,23 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
     if len(full) < len(pairs) or not full:
         steps.append(Step(clear_image, (span(dx),)))
         halo = (0, 0)
-    depthwise = is_depthwise(geometry, c, o)
+    by_channel = is_depthwise(geometry, c, o)
     macs = math.prod(geometry.output) * math.prod(w.shape)
-    if full and not depthwise:
+    if full and not by_channel:
         turned, starts = _turn(w, full, groups, context)
         steps.insert(0, turned)
     for number, (p, q) in enumerate(full):
         into = p.first * to.row + q.first * c
         down_step, across_step = geometry.stride[0] * to.row, geometry.stride[1] * c
-        if depthwise:
+        if by_channel:
             taps = [
                 [i * of.row + j * o, (u * geometry.kernel[1] + v) * c] for u, i in p.taps for v, j in q.taps
             ]
-            sizes = [p.count, q.count, c, of.row, o, down_step, across_step, False, *halo]
+            sizes = [p.count, q.count, of.row, o, down_step, across_step, False, *halo, into]
             zero = np.zeros(c, np.float32)
-            arguments = (span(dy), context.flat(w), zero, Span(dx, offset=into), table(taps), ints(sizes))
-            steps.append(Step(conv.depthwise, arguments, macs=macs // len(full)))
+            arguments = (span(dy), context.flat(w), zero, span(dx), table(taps), ints(sizes))
+            kernel = depthwise.depthwise(c, len(taps), context.cpu.lanes)
+            steps.append(Step(kernel, arguments, macs=macs // len(full)))
         else:
             tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
             block = len(q.taps) * (o // groups) * c
@@ -262,8 +259,9 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
         taps = [
             [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
         ]
-        sizes = ints((height, width, c, sh * of.row, sw * c))
-        step = Step(conv.depthwise_weight_grad, (span(x), span(dy), parts, table(taps), sizes), macs=macs)
+        sizes = ints((height, width, sh * of.row, sw * c))
+        kernel = depthwise.depthwise_weight_grad(c, len(taps), context.cpu.lanes)
+        step = Step(kernel, (span(x), span(dy), parts, table(taps), sizes), macs=macs)
         return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
     tiles = []
     outer = (0, 0)
@@ -314,98 +312,3 @@ def bias_grad(operation: Operation, context: Context) -> list[Step]:
         return [first, sum_leaves_into(parts, total, context, adding=adding)]
     last = Step(conv.fold_pixels, (row, total, adding), "batch", units=total.size)
     return [first, sum_leaves_into(parts, row, context), last]
-
-
-@lowers("linear")
-def linear(operation: Operation, context: Context) -> list[Step]:
-    """Rows of a tile are samples."""
-    x, w, b = operation.inputs
-    assert w is not None
-    bias = context.flat(b) if b is not None else NOTHING
-    settings = {
-        "start": "bias" if b is not None else "zero",
-        "relu": operation.settings["activation"] == "relu",
-    }
-    return [_linear_step(context, x, context.array(w), bias, operation.outputs[0], settings)]
-
-
-def _linear_step(
-    context: Context, x: Symbol | None, w: np.ndarray, bias: np.ndarray, y: Symbol, settings: dict[str, Any]
-) -> Step:
-    inner, outputs = w.shape
-    large = w.nbytes >= LARGE
-    places = columns_at(outputs, context)
-    kinds = list(dict.fromkeys(columns for _, columns in places))
-    most = min(columns.max_rows(context.cpu) for columns in kinds)
-    most = min(most, context.capacity if large else context.chunk)
-    sizes = [most, *(n for n in (8, 4, 2, 1) if n < most)]
-    tiles = [[rows, *(tile(context, rows, columns, **settings) for columns in kinds)] for rows in sizes]
-    runs = [[kinds.index(columns), first] for first, columns in places]
-    arguments = (
-        span(x),
-        w.reshape(-1),
-        bias,
-        span(y),
-        table(tiles),
-        table(runs),
-        inner,
-        context.slots.samples,
-        large,
-    )
-    if large:
-        return Step(
-            conv.linear_rows, arguments, "batch", units=len(runs), macs=inner * outputs * context.capacity
-        )
-    return Step(conv.linear_rows, arguments, macs=inner * outputs)
-
-
-@lowers("linear_input_grad")
-def linear_input_grad(operation: Operation, context: Context) -> list[Step]:
-    """dx = dy w^T, with the weights transposed once a step."""
-    dy, w = operation.inputs[:2]
-    assert w is not None
-    weights = context.array(w)
-    turned = aligned(weights.size, np.float32).reshape(weights.shape[::-1])
-    turn = Step(conv.transpose, (weights, turned), "prepare", units=-(-len(weights) // 16))
-    return [turn, _linear_step(context, dy, turned, NOTHING, operation.outputs[0], {})]
-
-
-@lowers("linear_weight_grad")
-def linear_weight_grad(operation: Operation, context: Context) -> list[Step]:
-    """Over the whole batch, split by weights: needs no leaves."""
-    dy, x = operation.inputs
-    dw = context.array(operation.outputs[0])
-    tiles = []
-    for first, columns in columns_at(dw.shape[1], context):
-        at = 0
-        for rows in plan_rows(len(dw), columns.max_rows(context.cpu)):
-            fresh, adding = (tile(context, rows, columns, start=start) for start in ("zero", "load"))
-            tiles.append([fresh, adding, at, first])
-            at += rows
-    arguments = (span(x), span(dy), dw, table(tiles), context.slots.samples, context.slots.adding)
-    macs = dw.size * context.capacity
-    return [Step(conv.linear_weight_grad, arguments, "batch", units=len(tiles), macs=macs)]
-
-
-@lowers("reshape")
-def reshape(operation: Operation, context: Context) -> list[Step]:
-    """Nothing where both sides lie alike; else a copy."""
-    if context.layout.same_memory(operation):
-        return []
-    (x,), (y,) = operation.inputs, operation.outputs
-    assert x is not None
-    of, to = context.image(x), context.image(y)
-    if of.height > 1 and to.height > 1 and of.width != to.width:
-        return [Step(copy_values, (span(x), of.width, span(y), to.height, to.width))]
-    height, width = (of.height, of.width) if of.height > 1 else (to.height, to.width)
-    return [
-        Step(
-            copy_image,
-            (
-                Span(x, row=of.row if of.height > 1 else width),
-                Span(y, row=to.row if to.height > 1 else width),
-                height,
-                width,
-            ),
-        )
-    ]

@@ -46,7 +46,12 @@ def max_pool2d(operation: Operation, context: Context) -> list[Step]:
     (x,), (y, index) = operation.inputs, operation.outputs
     geometry, channels = operation.settings["geometry"], y.shape[-1]
     if halves(geometry):
-        return [Step(pool.max_pool_2x2(channels, context.cpu.lanes), (span(x), span(y), rows(index), *geometry.output))]
+        return [
+            Step(
+                pool.max_pool_2x2(channels, context.cpu.lanes),
+                (span(x), span(y), rows(index), *geometry.output),
+            )
+        ]
     arguments = (span(x), span(y), rows(index), windows(geometry), geometry.kernel[1], channels)
     return [Step(pool.max_pool, arguments)]
 
@@ -57,7 +62,11 @@ def max_pool2d_grad(operation: Operation, context: Context) -> list[Step]:
     geometry, channels = operation.settings["geometry"], dx.shape[-1]
     if halves(geometry):
         sizes = (*geometry.output, *geometry.input)
-        return [Step(pool.max_pool_2x2_grad(channels, context.cpu.lanes), (span(dy), rows(index), span(dx), *sizes))]
+        return [
+            Step(
+                pool.max_pool_2x2_grad(channels, context.cpu.lanes), (span(dy), rows(index), span(dx), *sizes)
+            )
+        ]
     arguments = (span(dy), rows(index), span(dx), windows(geometry), geometry.kernel[1], channels)
     return [Step(pool.max_pool_grad, arguments)]
 

@@ -124,7 +124,15 @@ def max_pool_2x2_grad(channels: int, lanes: int) -> Kernel:
                 for j in range(width):
                     a = to + 2 * i * dx_row + 2 * j * channels
                     here = i * width + j
-                    pixel(dy, from_ + i * dy_row + j * channels, index, mark + here * channels, dx, a, a + dx_row)
+                    pixel(
+                        dy,
+                        from_ + i * dy_row + j * channels,
+                        index,
+                        mark + here * channels,
+                        dx,
+                        a,
+                        a + dx_row,
+                    )
                 for k in range(2 * width * channels, columns * channels):
                     dx[r, dx_at + 2 * i * dx_row + k] = ZERO
                     dx[r, dx_at + (2 * i + 1) * dx_row + k] = ZERO

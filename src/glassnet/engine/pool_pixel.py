@@ -6,64 +6,14 @@ A loop over few channels is not worth a vector to LLVM: it unrolls it into singl
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from glassnet.engine.kernel import intrinsic
-
-_F32, _I16, _I32, _I1 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(1)
-
-
-class _Vectors:
-    """Loads and stores of `channels` neighbours, as vectors of which the last may be partly empty."""
-
-    def __init__(self, builder: ir.IRBuilder, channels: int, widest: int) -> None:
-        self.builder, self.channels = builder, channels
-        self.lanes = next((n for n in (4, 8, 16) if channels <= n <= widest), widest)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(0, self.channels, self.lanes))
-
-    def constant(self, element: ir.Type, value: float) -> ir.Constant:
-        return ir.Constant(ir.VectorType(element, self.lanes), [value] * self.lanes)
-
-    def load(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int, step: int = 0) -> ir.Value:
-        kind, pointer = self._pointer(element, base, at, start + step)
-        if (mask := self._mask(start)) is None:
-            return self.builder.load(pointer, align=2)
-        name = f"llvm.masked.load.v{self.lanes}{element.intrinsic_name}.p0"
-        function = self._declare(name, kind, [pointer.type, _I32, mask.type, kind])
-        return self.builder.call(function, [pointer, _I32(2), mask, self.constant(element, 0)])
-
-    def store(
-        self, element: ir.Type, value: ir.Value, base: ir.Value, at: ir.Value, start: int, step: int = 0
-    ) -> None:
-        kind, pointer = self._pointer(element, base, at, start + step)
-        if (mask := self._mask(start)) is None:
-            self.builder.store(value, pointer, align=2)
-            return
-        name = f"llvm.masked.store.v{self.lanes}{element.intrinsic_name}.p0"
-        function = self._declare(name, ir.VoidType(), [kind, pointer.type, _I32, mask.type])
-        self.builder.call(function, [value, pointer, _I32(2), mask])
-
-    def _pointer(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int) -> tuple[ir.Type, ir.Value]:
-        kind = ir.VectorType(element, self.lanes)
-        typed = self.builder.bitcast(base, element.as_pointer())
-        place = self.builder.gep(typed, [self.builder.add(at, ir.IntType(64)(start))])
-        return kind, self.builder.bitcast(place, kind.as_pointer())
-
-    def _mask(self, start: int) -> ir.Constant | None:
-        active = min(self.lanes, self.channels - start)
-        if active == self.lanes:
-            return None
-        return ir.Constant(ir.VectorType(_I1, self.lanes), [i < active for i in range(self.lanes)])
-
-    def _declare(self, name: str, returned: ir.Type, arguments: list[ir.Type]) -> ir.Function:
-        module = self.builder.module
-        return module.globals.get(name) or ir.Function(module, ir.FunctionType(returned, arguments), name)
+from glassnet.engine.vectors import F32, I16, Vectors
 
 
 @functools.cache
@@ -74,21 +24,21 @@ def pool_pixel(channels: int, widest: int) -> Callable[..., None]:
     """
 
     def lower(builder: ir.IRBuilder, x: Any, a: Any, b: Any, y: Any, to: Any, index: Any, mark: Any) -> None:
-        vectors = _Vectors(builder, channels, widest)
+        vectors = Vectors(builder, channels, widest)
         for start in vectors:
-            best = vectors.load(_F32, x, a, start)
-            place: ir.Value = vectors.constant(_I16, 0)
+            best = vectors.load(F32, x, a, start)
+            place: ir.Value = vectors.constant(I16, 0)
             for number, (at, step) in enumerate(((a, channels), (b, 0), (b, channels)), 1):
-                value = vectors.load(_F32, x, at, start, step)
+                value = vectors.load(F32, x, at, start, step)
                 greater = builder.fcmp_ordered(">", value, best)
                 new_nan = builder.and_(
                     builder.fcmp_unordered("uno", value, value), builder.fcmp_ordered("ord", best, best)
                 )
                 wins = builder.or_(greater, new_nan)
                 best = builder.select(wins, value, best)
-                place = builder.select(wins, vectors.constant(_I16, number), place)
-            vectors.store(_F32, best, y, to, start)
-            vectors.store(_I16, place, index, mark, start)
+                place = builder.select(wins, vectors.constant(I16, number), place)
+            vectors.store(F32, best, y, to, start)
+            vectors.store(I16, place, index, mark, start)
 
     @intrinsic(lower)
     def pixel(x, a, b, y, to, index, mark) -> None:
@@ -106,15 +56,17 @@ def pool_pixel(channels: int, widest: int) -> Callable[..., None]:
 def unpool_pixel(channels: int, widest: int) -> Callable[..., None]:
     """The helper (dy, at, index, mark, dx, a, b): dy[at + c] to the place that index names, 0 to the others."""
 
-    def lower(builder: ir.IRBuilder, dy: Any, at: Any, index: Any, mark: Any, dx: Any, a: Any, b: Any) -> None:
-        vectors = _Vectors(builder, channels, widest)
+    def lower(
+        builder: ir.IRBuilder, dy: Any, at: Any, index: Any, mark: Any, dx: Any, a: Any, b: Any
+    ) -> None:
+        vectors = Vectors(builder, channels, widest)
         for start in vectors:
-            gradient = vectors.load(_F32, dy, at, start)
-            place = vectors.load(_I16, index, mark, start)
+            gradient = vectors.load(F32, dy, at, start)
+            place = vectors.load(I16, index, mark, start)
             for number, (to, step) in enumerate(((a, 0), (a, channels), (b, 0), (b, channels))):
-                here = builder.icmp_signed("==", place, vectors.constant(_I16, number))
-                value = builder.select(here, gradient, vectors.constant(_F32, 0.0))
-                vectors.store(_F32, value, dx, to, start, step)
+                here = builder.icmp_signed("==", place, vectors.constant(I16, number))
+                value = builder.select(here, gradient, vectors.constant(F32, 0.0))
+                vectors.store(F32, value, dx, to, start, step)
 
     @intrinsic(lower)
     def pixel(dy, at, index, mark, dx, a, b) -> None:

@@ -1,0 +1,74 @@
+"""Runs of neighbouring channels as vectors in LLVM IR, for intrinsics: loads, stores and constants, masked at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llvmlite import ir
+
+F32, I1, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+class Vectors:
+    """`channels` neighbours as vectors of `lanes`, of which the last may be partly empty; iterates over their starts."""
+
+    def __init__(self, builder: ir.IRBuilder, channels: int, widest: int) -> None:
+        self.builder, self.channels = builder, channels
+        self.lanes = next((n for n in (4, 8, 16) if channels <= n <= widest), widest)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(0, self.channels, self.lanes))
+
+    def constant(self, element: ir.Type, value: float) -> ir.Constant:
+        """The same number in every lane."""
+        return ir.Constant(ir.VectorType(element, self.lanes), [value] * self.lanes)
+
+    def load(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int, step: int = 0) -> ir.Value:
+        """The vector of channels `start` on, `at` + `step` elements behind `base`."""
+        kind, pointer = self._pointer(element, base, at, start + step)
+        if (mask := self._mask(start)) is None:
+            return self.builder.load(pointer, align=2)
+        name = f"llvm.masked.load.v{self.lanes}{element.intrinsic_name}.p0"
+        function = self.declare(name, kind, [pointer.type, I32, mask.type, kind])
+        return self.builder.call(function, [pointer, I32(2), mask, self.constant(element, 0)])
+
+    def store(
+        self, element: ir.Type, value: ir.Value, base: ir.Value, at: ir.Value, start: int, step: int = 0
+    ) -> None:
+        """Put a vector where `load` would take it from."""
+        kind, pointer = self._pointer(element, base, at, start + step)
+        if (mask := self._mask(start)) is None:
+            self.builder.store(value, pointer, align=2)
+            return
+        name = f"llvm.masked.store.v{self.lanes}{element.intrinsic_name}.p0"
+        function = self.declare(name, ir.VoidType(), [kind, pointer.type, I32, mask.type])
+        self.builder.call(function, [value, pointer, I32(2), mask])
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c."""
+        kind = ir.VectorType(F32, self.lanes)
+        return self.builder.call(self.declare(f"llvm.fma.v{self.lanes}f32", kind, [kind] * 3), [a, b, c])
+
+    def declare(self, name: str, returned: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        """An LLVM intrinsic by name."""
+        module = self.builder.module
+        return module.globals.get(name) or ir.Function(module, ir.FunctionType(returned, arguments), name)
+
+    def _pointer(
+        self, element: ir.Type, base: ir.Value, at: ir.Value, start: int
+    ) -> tuple[ir.Type, ir.Value]:
+        kind = ir.VectorType(element, self.lanes)
+        typed = self.builder.bitcast(base, element.as_pointer())
+        place = self.builder.gep(typed, [self.builder.add(at, I64(start))])
+        return kind, self.builder.bitcast(place, kind.as_pointer())
+
+    def _mask(self, start: int) -> ir.Constant | None:
+        active = min(self.lanes, self.channels - start)
+        if active == self.lanes:
+            return None
+        return ir.Constant(ir.VectorType(I1, self.lanes), [i < active for i in range(self.lanes)])
+
+
+def word_at(builder: ir.IRBuilder, words: ir.Value, index: int) -> ir.Value:
+    """Number `index` of an array of int64."""
+    return builder.load(builder.gep(builder.bitcast(words, I64.as_pointer()), [I64(index)]))
