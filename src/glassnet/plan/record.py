@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,12 @@ class RecordingOps(Ops):
         self.operations: list[Operation] = []
         self._scope = ""
         self._bound: dict[tuple[int, Shape], Symbol] = {}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RecordingError(
+            f"{self._scope or 'The network'} asks ops for {name}, which only the reference backend has. Use the "
+            "operations that every backend has, or backend='reference'."
+        )
 
     # What a plan is built from ---------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ class Symbol:
 
     def _refuse(self, asked: str) -> NoReturn:
         raise RecordingError(
-            f"{self.name} is recorded, not computed: it has no {asked} yet. In forward and backward, use `ops` only; "
-            "a layer that needs NumPy runs on the reference backend."
+            f"{self.name} is recorded, not computed: it has no {asked}. In forward and backward, use `ops` "
+            "only; a layer that needs NumPy runs on the reference backend."
         )
 
     def __bool__(self) -> bool:
@@ -57,6 +57,16 @@ class Symbol:
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self._refuse("array")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._refuse(name)
+
+    def _operator(self, *others: Any) -> NoReturn:
+        self._refuse("arithmetic of its own")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operator
+    __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = __lt__ = __gt__ = _operator
+    __array_ufunc__ = None  # NumPy leaves the operator to the symbol
 
     def __repr__(self) -> str:
         return f"{self.name}{self.shape}"
