@@ -66,7 +66,9 @@ class Symbol:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operator
     __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = __lt__ = __gt__ = _operator
-    __array_ufunc__ = None  # NumPy leaves the operator to the symbol
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse("numbers for a NumPy function")
 
     def __repr__(self) -> str:
         return f"{self.name}{self.shape}"
