@@ -88,8 +88,10 @@ def plan(
             left=6,
         ),
         "",
-        "Batches of {batch_size} in {leaves} leaves, {in_flight} samples in flight on each of {threads} threads; "
-        "{bytes_per_worker:,} bytes a worker, {bytes_shared:,} shared; {macs:,} MACs.".format(**totals),
+        "Batches of {batch_size} in {leaves} leaves, {in_flight} samples in flight on each of {threads} "
+        "threads.\n{bytes_per_worker:,} bytes a worker, {bytes_shared:,} shared; {macs:,} MACs.".format(
+            **totals
+        ),
     )
     output.result(**totals, steps=[asdict(row) for row in rows], buffers=[asdict(b) for b in buffers])
 

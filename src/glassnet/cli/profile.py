@@ -56,8 +56,8 @@ def profile(
             left=4,
         ),
         "",
-        f"All steps, batch {step.compiled.capacity}, one thread: {1e3 * found.seconds:,.3f} ms, {whole:,.1f} GF/s, "
-        f"{percent(share)} of the peak of {found.peak / 1e9:,.1f} GF/s.",
+        f"All steps, batch {step.compiled.capacity}, one thread: {1e3 * found.seconds:,.3f} ms, "
+        f"{whole:,.1f} GF/s, {percent(share)} of the peak of {found.peak / 1e9:,.1f} GF/s.",
     )
     if out is not None:
         from glassnet.train.plots import draw_profile

@@ -28,7 +28,7 @@ def network(target: str, data: str | None = None) -> tuple[Sequential, str | Non
 
 
 def settings(target: str, data: str | None = None) -> TrainConfig | None:
-    """The config that a target is, or the one in the run folder of a model; None for a model that has none."""
+    """The config that a target is, or that in the run folder of a model; None for a model without one."""
     path = Path(target)
     if is_model(target):
         config = (path if path.is_dir() else path.parent) / "config.toml"
@@ -53,9 +53,9 @@ def data_of(model: Path) -> str | None:
 
 
 def recorded(target: str, batch_size: int | None, threads: int | None) -> TrainingStep:
-    """The compiled training step of a target, on random images; settings it does not have are the usual ones."""
+    """The compiled training step of a target, on random images; what it does not say is as usual."""
     net, _ = network(target)
-    config = settings(target) or TrainConfig(data="")
+    config = settings(target) or TrainConfig(data="", loss=net.loss)
     batch_size = batch_size or -(-config.batch_size // config.accumulate)
     return example_step(net, config.loss, config.optimizer, batch_size, threads=threads)
 

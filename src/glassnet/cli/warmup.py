@@ -12,8 +12,8 @@ from glassnet.train.warmup import warm_up
 def warmup(json: JsonFlag = False) -> None:
     """Compile all kernels in advance.
 
-    And the register tiles of usual networks, so that a first training has nothing to wait for. Machine code is
-    kept on disk; what is there already is not compiled again.
+    And the register tiles of usual networks, so that a first training has nothing to wait for. Machine code
+    is kept on disk; what is there already is not compiled again.
 
     Example: glassnet warmup
     """
