@@ -27,7 +27,7 @@ def log32(x):
 
 @inline
 def softmax_row(z, r, at, p, q, to, count):
-    """p[q, to:] = softmax of z[r, at:]; returns the logarithm of its denominator, the largest score added."""
+    """p[q, to:] = softmax of z[r, at:]; returns the largest score, and the logarithm of the denominator."""
     top = z[r, at]
     for k in range(1, count):
         if z[r, at + k] > top or z[r, at + k] != z[r, at + k]:
@@ -39,7 +39,7 @@ def softmax_row(z, r, at, p, q, to, count):
         total += e
     for k in range(count):
         p[q, to + k] /= total
-    return log32(total) + top
+    return top, log32(total)
 
 
 @kernel
@@ -112,12 +112,12 @@ def cross_entropy(
     count = target.shape[1]
     for n in range(lo, hi):
         r, q = n % z.shape[0], n % dz.shape[0]
-        normaliser = softmax_row(z, r, z_at, dz, q, 0, count)
+        top, normaliser = softmax_row(z, r, z_at, dz, q, 0, count)
         mass, total = ZERO, ZERO
         for k in range(count):
             mass += target[n, k]
-            total += target[n, k] * (normaliser - z[r, z_at + k])
-        losses[n] = share[n] * total
+            total += target[n, k] * (top - z[r, z_at + k])
+        losses[n] = share[n] * (total + mass * normaliser)
         for k in range(count):
             dz[q, k] = share[n] * (dz[q, k] * mass - target[n, k])
 
