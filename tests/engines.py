@@ -41,6 +41,10 @@ def compiled(record, *batched, capacity=None, cpu=None, threads=1, random=(0, 0,
     for symbol in results:
         array = aligned(int(np.prod(symbol.shape)), np.float32).reshape(symbol.shape)
         arrays.append(array[:n] if symbol.batched else array)
+        if symbol.batched and symbol.ndim == 1:  # losses are written where the caller reads them
+            symbol.array = array
+            needed.append(symbol)
+            continue
         done = Symbol((1,), "done", batched=False)
         kind = "export" if symbol.batched else "deliver"
         ops.operations.append(Operation(kind, [symbol, ops.bound(array)], [done], "result"))

@@ -13,12 +13,13 @@ from glassnet.preprocessing import Preprocessing
 from glassnet.train.stepper import Clip, make_stepper
 
 CLASSES = tuple("abcde")
+LOSS, OPTIMIZER, NO_CLIP = gn.SoftmaxCrossEntropy(), gn.SGD(lr=0.05, momentum=0.9), Clip()
 
 
 def plain():
     return [
-        gn.Conv2d(8, 3, padding="same"), gn.ReLU(), gn.Conv2d(10, 3), gn.ReLU(), gn.MaxPool2d(2), gn.Flatten(),
-        gn.Linear(16), gn.ReLU(), gn.Linear(5),
+        gn.Conv2d(8, 3, padding="same"), gn.ReLU(), gn.Conv2d(10, 3), gn.ReLU(), gn.MaxPool2d(2),
+        gn.Flatten(), gn.Linear(16), gn.ReLU(), gn.Linear(5),
     ]  # fmt: skip
 
 
@@ -112,14 +113,14 @@ def images(count=24, size=(8, 7, 3), seed=1):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: step k takes the next `batch` images, every fourth step only seven of them."""
+    """How a network is trained: a step takes the next `batch` images, every fourth only seven."""
 
     steps: int = 20
     batch: int = 10
     parts: int = 1
-    loss: gn.Loss = gn.SoftmaxCrossEntropy()
-    optimizer: gn.Optimizer = gn.SGD(lr=0.05, momentum=0.9)
-    clip: Clip = Clip()
+    loss: gn.Loss = LOSS
+    optimizer: gn.Optimizer = OPTIMIZER
+    clip: Clip = NO_CLIP
     sample_weight: np.ndarray | None = None
     seed: int = 5
 

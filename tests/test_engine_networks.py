@@ -32,7 +32,7 @@ def test_twenty_steps_are_those_of_the_reference(layers):
 
 @pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
 def test_predictions_are_those_of_the_reference(layers):
-    """After training, so that running statistics say something; batches of one, some, and over the capacity."""
+    """After training, so that running statistics say something; batches of one, some, and too many."""
     net, split = network(layers()), images(300)
     train(net, "compiled", Recipe(steps=3))
     twin, x = net.as_dtype(exact), split.inputs()
