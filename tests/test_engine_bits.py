@@ -1,4 +1,4 @@
-"""The same bits on any number of threads, run to run, process to process; on narrower vectors almost the same."""
+"""The same bits on any number of threads, run to run and process to process; on narrower vectors nearly so."""
 
 from __future__ import annotations
 
