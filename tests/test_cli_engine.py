@@ -56,7 +56,7 @@ def test_every_buffer_lies_in_its_arena_and_is_written_by_a_step(capsys):
     assert written == {buffer["number"] for buffer in found["buffers"]}
     for buffer in found["buffers"]:
         arena = found["bytes_per_worker" if buffer["local"] else "bytes_shared"]
-        assert 0 <= buffer["offset"] and buffer["offset"] + buffer["bytes"] <= arena
+        assert buffer["offset"] >= 0 and buffer["offset"] + buffer["bytes"] <= arena
 
 
 def test_the_batch_of_a_plan_is_that_of_the_config(capsys, tmp_path):

@@ -10,13 +10,13 @@ BACKENDS = ("auto", "reference", "compiled")
 
 
 def choose_backend(name: str) -> str:
-    """ "reference" or "compiled" for a setting: "auto" takes the compiled engine wherever Numba is installed."""
+    """ "reference" or "compiled" for a setting: "auto" compiles wherever Numba is installed."""
     if name not in BACKENDS:
         raise ConfigError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)}")
     compiles = find_spec("numba") is not None
     if name == "compiled" and not compiles:
         raise EngineError(
-            "The compiled engine needs Numba, which is not installed. Use backend='reference', or install Numba "
-            "with a Python that it supports."
+            "The compiled engine needs Numba, which is not installed. Use backend='reference', or install "
+            "Numba with a Python that it supports."
         )
     return "compiled" if compiles and name != "reference" else "reference"

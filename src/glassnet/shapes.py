@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from glassnet.errors import ShapeError
 
@@ -91,7 +91,7 @@ def _sides(what: str, padding: Padding, unpadded: Geometry) -> tuple[int, int, i
     if padding == "same":
         before, after = zip(*map(_same, unpadded.input, unpadded.extent, unpadded.stride), strict=True)
         return (before[0], after[0], before[1], after[1])
-    values = tuple(padding) if isinstance(padding, Sequence) else (padding,)
+    values: tuple[Any, ...] = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     if len(values) not in (1, 2, 4) or not all(isinstance(v, int) and v >= 0 for v in values):
         raise ShapeError(
             f'{what} padding must be "same", "valid", an int, a pair or (top, bottom, left, right), '

@@ -121,7 +121,7 @@ class Store:
         return ((name, slot) for name, slot in self.parameters.items() if slot.layer.trainable)
 
     def checked(self, grads: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """(name, gradient) of the parameters that are not frozen, or the error of a backward that lacks one."""
+        """(name, gradient) of the parameters that learn, or the error of a backward that lacks one."""
         for name, slot in self.learning():
             if name not in grads:
                 raise ConfigError(

@@ -52,7 +52,7 @@ def address(code: Code, cpu: Cpu) -> int:
 
 
 def compile_all(codes: Iterable[Code], cpu: Cpu) -> int:
-    """Compile whatever of `codes` is not on disk yet, with a line in the log before each; returns how many."""
+    """Compile whatever of `codes` is not on disk yet, telling the log before each; returns how many."""
     store = _store(folder(), cpu)
     missing = [code for code in dict.fromkeys(codes) if not store.has(code)]
     for k, code in enumerate(missing, 1):

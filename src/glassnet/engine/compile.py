@@ -73,7 +73,7 @@ def compile_operations(
 ) -> Compiled:
     """Passes, lowering and binding; `needed` are the symbols that the caller reads.
 
-    The number of samples in flight is chosen from the memory that one takes, never from the number of workers.
+    The number of samples in flight follows from the memory that one takes, never from the number of workers.
     """
     cpu = cpu or host()
     operations = recompute(fuse(drop_dead(operations, needed)))
@@ -130,8 +130,7 @@ def _bind(
         return program.Step(step.kernel, np.stack(blocks), units=0 if section.by_sample else step.units)
 
     steps = [bound(step) for step in section.steps]
-    kind = "sample" if section.by_sample else "spread"
-    return program.Section(kind, steps, chunk=chunk, leaves=LEAVES)
+    return program.Section("sample" if section.by_sample else "spread", steps, chunk=chunk, leaves=LEAVES)
 
 
 def _operand(

@@ -32,8 +32,8 @@ def tile_rows(
     """Each output row of each sample from a table of tiles (address, offset in x, w, y and bias).
 
     rows: for each output row its offset in x and in w, and R, the kernel rows that lie inside x there. sizes:
-    S and K. strides: y from one output row to the next, then the steps of x (pixel, r, s, k), of w (r, s, k) and
-    the pixel of y. halo: (height, width) of y where its halo is to be cleared, (0, 0) where another step does.
+    S and K. strides: y from one output row to the next, then the steps of x (pixel, r, s, k), of w (r, s, k)
+    and the pixel of y. halo: (height, width) of y whose halo is to be cleared, (0, 0) if another step does.
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at
@@ -164,7 +164,7 @@ def fold_pixels(row: f32[1], total: f32[1], adding: i64[1], lo: i64, hi: i64) ->
 
 @kernel
 def rotate_weights(w: f32[4], taps: i64[2], groups: i64, wt: f32[1], lo: i64, hi: i64) -> None:
-    """wt[tap, o, c] = w[u, v, c, o] for each tap (u, v, offset in wt): a phase of the input gradient's weights.
+    """wt[tap, o, c] = w[u, v, c, o] for each tap (u, v, offset in wt): the weights of a phase.
 
     With groups, o counts within its group and c over all input channels: wt[tap, o, g*C/groups + c].
     """
@@ -196,9 +196,9 @@ def linear_rows(
     lo: i64,
     hi: i64,
 ) -> None:
-    """y = x w + b: samples are the rows of a tile. The work units are samples, or columns (`by_column`) of all.
+    """y = x w + b: samples are the rows of a tile. Work units are samples, or columns (`by_column`) of all.
 
-    tiles: (rows, address for each kind of column), rows falling to 1. columns: (kind, first output). inner: K.
+    tiles: (rows, address for each kind of column), rows falling to 1. columns: (kind, first output).
     """
     from_column, to_column, from_row, to_row = 0, columns.shape[0], lo, hi
     if by_column:
@@ -246,7 +246,7 @@ def linear_weight_grad(
 ) -> None:
     """dw[i, o] = sum over all n of x[n, i] * dy[n, o], or += where `adding`; a unit is a tile of the table.
 
-    tiles: (starting at zero, at dw; first input, first output). Needs no leaves: each unit sums over n in order.
+    tiles: (starting at zero, at dw; first input, first output). No leaves: each unit sums over n in order.
     """
     for t in range(lo, hi):
         call_tile(

@@ -37,7 +37,7 @@ def depthwise(channels: int, taps: int, lanes: int) -> Kernel:
         hi: i64,
     ) -> None:
         # sizes: output height and width, x from row to row and pixel to pixel, y likewise, whether to end in
-        # max(y, 0), the height and row width whose halo in y is to be cleared (0 for not), and where to enter y.
+        # max(y, 0), height and row width whose halo in y is to be cleared (0 for not), where to enter y.
         height, width, relu = sizes[0], sizes[1], sizes[6]
         for n in range(lo, hi):
             q = n % y.shape[0]
@@ -68,7 +68,7 @@ def depthwise(channels: int, taps: int, lanes: int) -> Kernel:
 
 @functools.cache
 def depthwise_weight_grad(channels: int, taps: int, lanes: int) -> Kernel:
-    """dw[leaf, tap, c] += sum over pixels of x * dy, a block of channels whose sums fit in registers at a time."""
+    """dw[leaf, tap, c] += sum over pixels of x * dy, a block of channels that fits in registers at a time."""
     block = min(channels, max(1, SUMS // taps) * lanes)
     rest = channels % block
     row, last = (depthwise_sums(size, taps, lanes) for size in (block, rest or block))

@@ -137,7 +137,7 @@ def dropout(
     lo: i64,
     hi: i64,
 ) -> None:
-    """y = x * scale where the word of its place is at least `threshold`, else 0. random: seed, step, first sample.
+    """y = x * scale where its word is at least `threshold`, else 0. random: seed, step, first sample.
 
     With `channels` above 0 all pixels share the word of their channel.
     """

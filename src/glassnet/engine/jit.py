@@ -77,8 +77,8 @@ def _distinct_arrays(flags: Any) -> Any:
 
 
 def _plain_index(context: Any, builder: ir.IRBuilder, kind: Any, index: ir.Value, size: ir.Value) -> ir.Value:
-    """An index as it is. Python's meaning of negative ones would be asked at every access, and keeps LLVM from
-    seeing that neighbours lie side by side; kernels have none.
+    """An index as it is. Python's meaning of negative ones would be asked at every access, and keeps LLVM
+    from seeing that neighbours lie side by side; kernels have none.
     """
     return context.cast(builder, index, kind, types.intp)
 

@@ -1,14 +1,13 @@
 """From logical operations to steps with kernels: one function a kind, found in `LOWER`.
 
-A lowering gets the operation and the `Context`, and returns steps in order. It sees shapes and layouts, but no
-addresses: batched operands are `Span`s or `Rows`, everything else is an array.
+A lowering gets the operation and the `Context`, and returns steps in order. It sees shapes and layouts, but
+no addresses: batched operands are `Span`s or `Rows`, everything else is an array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -106,7 +105,7 @@ def lower(operation: Operation, context: Context) -> list[Step]:
 def sum_leaves_into(
     parts: np.ndarray, total: np.ndarray, context: Context, *, adding: np.ndarray | None = None
 ) -> Step:
-    """The step that adds the leaves' accumulators along their tree; where `adding` holds 1, to what is there."""
+    """The step that adds the leaves' accumulators along their tree; where `adding` is 1, to what is there."""
     adding = NEVER if adding is None else adding
     arguments = (parts, total, context.slots.samples, context.chunk, adding)
     return Step(sum_leaves, arguments, "batch", units=-(-total.size // SLICE))

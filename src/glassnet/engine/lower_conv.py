@@ -13,7 +13,7 @@ from glassnet.engine.image import clear_image
 from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
 from glassnet.engine.tile import Columns, TileSpec, plan_rows, vector_shapes
 from glassnet.plan.passes.layout import Image, Phase, phases
-from glassnet.plan.plan import Span, Step
+from glassnet.plan.plan import Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.shapes import Geometry
 from glassnet.store import aligned
@@ -77,23 +77,22 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
         return [Step(kernel, arguments, macs=macs)]
     settings = {"start": "bias" if b is not None else "zero", "relu": relu}
     own = c // groups
-    tiles = []
+    tiles: list[list[int]] = []
     for g in range(groups):
         for first, columns in columns_at(o // groups, context):
             out, j = g * (o // groups) + first, 0
-            for rows in plan_rows(width, columns.max_rows(context.cpu)):
-                address = tile(context, rows, columns, **settings)
+            for count in plan_rows(width, columns.max_rows(context.cpu)):
+                address = tile(context, count, columns, **settings)
                 tiles.append([address, (j * sw - left) * c + g * own, out, j * o + out, out])
-                j += rows
+                j += count
     if dw == 1 and groups == 1:  # a row of the window is one run of memory
-        sizes, s_steps = (1, kw * c), (0, 0)
+        extents, s_steps = (1, kw * c), (0, 0)
     else:
-        sizes, s_steps = (kw, own), (dw * c, own * o)
+        extents, s_steps = (kw, own), (dw * c, own * o)
     block = kw * own * o
     strides = (to.row, sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o)
-    taps = [(u, u * dh - top) for u in range(kh)]
-    rows = _kernel_rows(taps, sh, height, of, block)
-    return [_rows_step(context, x, w, bias, y, rows, tiles, sizes, strides, (to.height, to.width), macs)]
+    rows = _kernel_rows([(u, u * dh - top) for u in range(kh)], sh, height, of, block)
+    return [_rows_step(context, x, w, bias, y, rows, tiles, extents, strides, (to.height, to.width), macs)]
 
 
 def _kernel_rows(
@@ -135,7 +134,7 @@ def ints(values: Any) -> np.ndarray:
 
 @lowers("conv2d_input_grad")
 def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
-    """Stride s: s*s dense convolutions of dy, each writing every s-th pixel of dx, with the weights turned."""
+    """Stride s: s*s dense convolutions of dy, each writing every s-th pixel of dx; the weights turned."""
     dy, w = operation.inputs[:2]
     assert dy is not None and w is not None
     dx, geometry = operation.outputs[0], operation.settings["geometry"]
@@ -169,13 +168,13 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
             tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
             block = len(q.taps) * (o // groups) * c
             rows = _kernel_rows(p.taps, 1, p.count, of, block)
-            sizes, s_steps = _phase_steps(q, groups, c, o)
+            extents, s_steps = _phase_steps(q, groups, c, o)
             down = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
             strides = (down_step, o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step)
             weights = turned.arguments[-1]
             share = macs // len(full)
             steps.append(
-                _rows_step(context, dy, weights, NOTHING, dx, rows, tiles, sizes, strides, halo, share)
+                _rows_step(context, dy, weights, NOTHING, dx, rows, tiles, extents, strides, halo, share)
             )
         halo = (0, 0)
     return steps
@@ -186,7 +185,8 @@ def _turn(
 ) -> tuple[Step, list[int]]:
     """The step that turns the weights of every phase, and where each phase's begin."""
     block = math.prod(w.shape[2:])
-    taps, starts = [], []
+    taps: list[list[int]] = []
+    starts = []
     for p, q in full:
         starts.append(len(taps) * block)
         taps += [
@@ -268,7 +268,7 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     for g in range(groups):
         for first, columns in columns_at(o // groups, context):
             out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
-            if dw == 1 and groups == 1 and 1 < kh and kh * kw * c <= most:  # all weights in one tile
+            if dw == 1 and groups == 1 and kh > 1 and kh * kw * c <= most:  # all weights in one tile
                 outer = (dh * of.row, kw * c * o)
                 tiles.append(_weight_tile(context, kh * kw * c, columns, corner, out, out, inner=kw * c))
                 continue
@@ -301,7 +301,7 @@ def _weight_tile(
 
 @lowers("bias_grad")
 def bias_grad(operation: Operation, context: Context) -> list[Step]:
-    """Sums over pixels and samples: image rows by leaf, the leaves, and last the pixels of the one row left."""
+    """Sums over pixels and samples: image rows by leaf, the leaves, then the pixels of the one row left."""
     (dy,) = operation.inputs
     assert dy is not None
     of, total = context.image(dy), context.flat(operation.outputs[0])

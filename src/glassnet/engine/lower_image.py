@@ -1,4 +1,4 @@
-"""Lowerings of everything on images but convolution: pooling, element-wise functions, joins and normalisation."""
+"""Lowerings of all on images but convolution: pooling, element-wise functions, joins, normalisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glassnet.store import aligned
 
 
 def windows(geometry: Geometry) -> np.ndarray:
-    """(H', W', 5): each window's rows from, to and columns from, to inside the image, and its first position."""
+    """(H', W', 5): each window's rows from, to and columns from, to in the image, and its first position."""
     (sh, sw), (kh, kw), (h, w), (top, _, left, _) = (
         geometry.stride,
         geometry.kernel,

@@ -1,4 +1,4 @@
-"""Lowerings of what stands at the two ends of a step: images in, loss, gradients delivered, parameters updated."""
+"""Lowerings of the two ends of a step: images in, loss, gradients delivered, parameters updated."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def add_bias(operation: Operation, context: Context) -> list[Step]:
 
 @lowers("deliver")
 def deliver(operation: Operation, context: Context) -> list[Step]:
-    """A gradient to its place in the store, or added to what is there; one with a place of its own is whole."""
+    """A gradient to its place in the store, or added to what is there; one in its place already is whole."""
     value, grad = (context.flat(s) for s in operation.reads())
     adding = context.slots.adding if operation.reads()[0].array is None else NEVER
     return [Step(update.deliver, (value, grad, adding), "batch", units=-(-value.size // update.RUN))]

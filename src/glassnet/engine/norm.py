@@ -1,4 +1,4 @@
-"""Normalisation. Statistics over samples are kept by leaf and merged in a fixed order: see `merge_statistics`."""
+"""Normalisation. Statistics over samples are kept by leaf and merged in fixed order: `merge_statistics`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def batch_statistics(
     leaf: i64,
     first: i64,
 ) -> None:
-    """parts[leaf] = (mean, sum of squared distances, work space) of each channel over the leaf's samples so far.
+    """parts[leaf] = (mean, sum of squared distances, work space) of each channel, the leaf's samples so far.
 
     A sample's own mean and squares come first, then they are merged (Chan, Golub, LeVeque 1979). parts
     (leaves, 5, C): mean, squares, count, and the sample's mean and squares.
@@ -270,7 +270,7 @@ def group_norm(
     lo: i64,
     hi: i64,
 ) -> None:
-    """Each sample's groups of channels normalised over its pixels; statistics (rows, 2, groups): mean, rstd."""
+    """Each sample's groups of channels normalised over its pixels. statistics: (rows, 2, groups)."""
     groups, channels = statistics.shape[2], gamma.shape[0]
     own = channels // groups
     count = np.float32(own * height * width)

@@ -70,8 +70,8 @@ def max_pool(
     lo: i64,
     hi: i64,
 ) -> None:
-    """Any window. windows (H', W', 5): the rows from, to and columns from, to inside the image, and the position
-    u*kw + v of the first of them; `width` is kw.
+    """Any window. windows (H', W', 5): the rows from, to and columns from, to inside the image, and the
+    position u*kw + v of the first of them; `width` is kw.
     """
     height, columns = windows.shape[0], windows.shape[1]
     for n in range(lo, hi):

@@ -54,7 +54,7 @@ def pool_pixel(channels: int, widest: int) -> Callable[..., None]:
 
 @functools.cache
 def unpool_pixel(channels: int, widest: int) -> Callable[..., None]:
-    """The helper (dy, at, index, mark, dx, a, b): dy[at + c] to the place that index names, 0 to the others."""
+    """The helper (dy, at, index, mark, dx, a, b): dy[at + c] to the place of index, 0 to the others."""
 
     def lower(
         builder: ir.IRBuilder, dy: Any, at: Any, index: Any, mark: Any, dx: Any, a: Any, b: Any

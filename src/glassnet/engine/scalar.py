@@ -1,9 +1,11 @@
-"""exp and its family for kernels: polynomials that LLVM turns into vector code. Errors are relative to float64.
+"""exp and its family for kernels: polynomials that become vector code. Errors are relative to float64.
 
 Source of the coefficients: Cephes (Moshier 1989), expf and tanhf; erf: Abramowitz and Stegun 7.1.26.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -35,7 +37,8 @@ def _power_of_two(builder, n):
 @intrinsic(_power_of_two)
 def power_of_two(n) -> float:
     """2**n as float32, for n from -126 to 127."""
-    return np.float32(2.0) ** np.float32(n)
+    two: Any = np.float32(2.0)
+    return two ** np.float32(n)
 
 
 @inline

@@ -1,4 +1,4 @@
-"""Compiled passes of a network: a training step, and prediction. What a backend is asked for, with arrays in and out."""
+"""Compiled passes of a network, with arrays in and out: a training step, and prediction."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Rule(Protocol):
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Threads to use at most: the argument, else GLASSNET_NUM_THREADS, else the processors this process may use."""
+    """Threads to use at most: the argument, else GLASSNET_NUM_THREADS, else this process's processors."""
     if threads is not None:
         return max(1, threads)
     named = os.environ.get("GLASSNET_NUM_THREADS", "")
@@ -64,7 +64,7 @@ class TrainingStep:
     """One step of one network on one set of images, for batches of up to `capacity` samples.
 
     images (D, H, W, C) uint8 or float32; an input is images[index] * scale + shift. `accumulate` computes a
-    batch's losses and gradients, `norm` is the gradient's, `update` applies the rule: nothing else changes anything.
+    batch's losses and gradients, `norm` is the gradient's, `update` applies the rule: it alone changes them.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class TrainingStep:
             place = self._store.grad(name)
             if not isinstance(grad, Symbol):
                 raise RecordingError(
-                    f"The gradient of {name} is an array that a recording cannot follow. Compute it with `ops`, or "
-                    "train with backend='reference'."
+                    f"The gradient of {name} is an array that a recording cannot follow. Compute it with "
+                    "`ops`, or train with backend='reference'."
                 )
             if producers[grad] in OWN_MEMORY and grad.array is None:
                 grad.array = place
@@ -163,7 +163,7 @@ class TrainingStep:
             blocks = (store.values, store.grads, *(store.optimizer[kind] for kind in optimizer.kinds()))
             symbols = [ops.bound(block[start:end], name) for block in blocks]
             settings = {"rule": optimizer.rule(), "scalars": scalars}
-            ops.operations.append(Operation("update", list(symbols), [], name, settings))
+            ops.operations.append(Operation("update", symbols, [], name, settings))
         if len(store.state):
             state = [ops.bound(store.state, "state"), ops.bound(self._pending, "pending")]
             ops.operations.append(Operation("commit", state, [], "state"))
@@ -263,7 +263,7 @@ class Prediction:
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, *input_shape) float32, N at most the capacity -> a new (N, K). Calls from several threads take turns."""
+        """(N, *input_shape) float32, N at most the capacity -> a new (N, K). Threads that call take turns."""
         n, compiled = len(x), self.compiled
         x = np.ascontiguousarray(x, np.float32)
         threads = compiled.workers if compiled.macs * n // compiled.capacity > WORTH_A_THREAD else 1

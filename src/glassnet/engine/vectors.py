@@ -1,4 +1,4 @@
-"""Runs of neighbouring channels as vectors in LLVM IR, for intrinsics: loads, stores and constants, masked at the end."""
+"""Runs of neighbouring channels as vectors in LLVM IR, for intrinsics; the last one is masked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ F32, I1, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.IntTy
 
 
 class Vectors:
-    """`channels` neighbours as vectors of `lanes`, of which the last may be partly empty; iterates over their starts."""
+    """`channels` neighbours as vectors of `lanes`, the last perhaps partly empty; iterates over starts."""
 
     def __init__(self, builder: ir.IRBuilder, channels: int, widest: int) -> None:
         self.builder, self.channels = builder, channels

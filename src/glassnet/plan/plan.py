@@ -13,8 +13,8 @@ Placement = Literal["prepare", "sample", "batch", "guard", "clip", "update"]
 
 @dataclass(frozen=True)
 class Span:
-    """A batched operand as a kernel takes it: an array (rows, values of a sample with its halo), where the first
-    pixel is, and how far apart image rows are. Rows hold samples modulo their number.
+    """A batched operand as a kernel takes it: an array (rows, values of a sample with its halo), where the
+    first pixel is, and how far apart image rows are. Rows hold samples modulo their number.
 
     offset: values to enter behind the first pixel; row: another distance of image rows than the layout's.
     """
@@ -34,7 +34,7 @@ class Rows:
 
 @dataclass(eq=False)
 class Step:
-    """One call of a kernel. `placement` "sample": on a few samples at a time; else once, `units` split over threads.
+    """One call of a kernel. `placement` "sample": on a few samples at a time; else once, split in `units`.
 
     macs: multiply-adds of one sample (of the whole step, where it is no sample step).
     """

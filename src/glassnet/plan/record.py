@@ -24,7 +24,7 @@ class RecordingOps(Ops):
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RecordingError(
-            f"{self._scope or 'The network'} asks ops for {name}, which only the reference backend has. Use the "
+            f"{self._scope or 'The network'} asks ops for {name}, which only the reference backend has. Use "
             "operations that every backend has, or backend='reference'."
         )
 
@@ -162,8 +162,8 @@ class RecordingOps(Ops):
         numbers = arrays[len(symbols) :]
         if not isinstance(function, FunctionType) or any(isinstance(a, Symbol | np.ndarray) for a in numbers):
             raise RecordingError(
-                f"{self._scope} calls elementwise with what cannot be compiled: it takes a Python function, then "
-                "arrays of the pass, then numbers. A parameter is none of these, for it changes."
+                f"{self._scope} calls elementwise with what cannot be compiled: it takes a Python function, "
+                "then arrays of the pass, then numbers. A parameter is none of these, for it changes."
             )
         scalars = tuple(map(float, numbers))
         return self._one("elementwise", symbols, symbols[0].shape, function=function, scalars=scalars)

@@ -15,9 +15,9 @@ from glassnet.shapes import Shape
 
 @dataclass(frozen=True)
 class Buffer:
-    """A batched array. local: each worker has its own, with rows for the samples in flight; else one for the batch.
+    """A batched array. local: each worker has one for the samples in flight; else one for the batch.
 
-    shape: of one sample; offset and bytes: in the arena, with all rows and the halo (top, bottom, left, right).
+    shape: of one sample; offset and bytes: in the arena, all rows with their halo (top, bottom, left, right).
     """
 
     number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -82,7 +83,7 @@ class Operation:
     """
 
     kind: str
-    inputs: list[Symbol | None]
+    inputs: Sequence[Symbol | None]
     outputs: list[Symbol]
     layer: str = ""
     settings: dict[str, Any] = field(default_factory=dict)

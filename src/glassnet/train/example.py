@@ -1,4 +1,4 @@
-"""A training step on random images: what is looked at in a plan, measured by a profile, compiled by a warm-up."""
+"""A training step on random images, for what looks at plans, measures or compiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a run, and that of a profile. Figures are made without pyplot: no window, no global state."""
+"""The pictures of a run, and that of a profile. Figures come without pyplot: no window, no global state."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from glassnet.plan.symbols import Operation, Symbol
 
 
 def drop_dead(operations: list[Operation], needed: Iterable[Symbol]) -> list[Operation]:
-    """The operations whose results are needed, directly or by others, or that have an effect and no result."""
+    """The operations whose results are needed, directly or by others, or that have an effect alone."""
     wanted = set(needed)
     kept = []
     for operation in reversed(operations):

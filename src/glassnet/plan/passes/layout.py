@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.shapes import Geometry
@@ -17,8 +18,8 @@ NONE: Halo = (0, 0, 0, 0)
 class Image:
     """Where a sample's pixels lie in its row of a buffer. Vectors are images of one row.
 
-    at: the first pixel; row: from one image row to the next; size: values of a sample with its halo; height and
-    width count rows and values in a row.
+    at: the first pixel; row: from one image row to the next; size: values of a sample with its halo; height
+    and width count rows and values in a row.
     """
 
     at: int
@@ -42,7 +43,7 @@ class Phase:
 
 
 def phases(geometry: Geometry, axis: int) -> list[Phase]:
-    """An axis of the input gradient as `stride` dense convolutions of dy: no multiplication by inserted zeros."""
+    """An axis of the input gradient as `stride` dense convolutions of dy, without inserted zeros."""
     size, kernel = geometry.input[axis], geometry.kernel[axis]
     stride, dilation, pad = geometry.stride[axis], geometry.dilation[axis], geometry.padding[2 * axis]
     result = []
@@ -81,7 +82,7 @@ class Layout:
             if operation.kind == "relu_mask":
                 self._share(operation.outputs[0], operation.inputs[0])
         for operation in operations:
-            geometry = operation.settings.get("geometry")
+            geometry: Any = operation.settings.get("geometry")
             if operation.kind == "conv2d":
                 self._need(operation.inputs[0], geometry.padding)
             elif operation.kind == "conv2d_weight_grad":

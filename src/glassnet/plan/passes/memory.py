@@ -1,4 +1,4 @@
-"""Plan lifetimes in two arenas: what lives within one sample section is kept for the samples in flight only."""
+"""Plan lifetimes in two arenas: what lives within a sample section is kept for the samples in flight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Place:
-    """A symbol's memory: `local` to each worker, with rows for a chunk, or shared, with rows for the whole batch."""
+    """A symbol's memory: `local` to each worker, with rows for a chunk, or shared, for the batch."""
 
     local: bool
     offset: int
@@ -47,7 +47,7 @@ def sample_bytes(symbol: Symbol, layout: Layout) -> int:
 def plan_memory(
     sections: list[Section], layout: Layout, *, capacity: int, chunk: int, reuse: bool = True
 ) -> Memory:
-    """Offsets for every batched symbol; symbols whose lives do not meet share memory, unless `reuse` is False."""
+    """Offsets of batched symbols; those whose lives do not meet share memory, unless `reuse` is False."""
     seen: dict[Symbol, list[tuple[int, int]]] = {}
     time = 0
     for number, section in enumerate(sections):

@@ -12,7 +12,7 @@ from glassnet.plan.symbols import Operation, Symbol
 
 
 def recompute(operations: list[Operation]) -> list[Operation]:
-    """Give what comes after the loss its own "batch_norm_again", placed right before the first that reads it."""
+    """Give what comes after the loss its own "batch_norm_again", right before the first that reads it."""
     start = next((i for i, operation in enumerate(operations) if operation.kind in LOSSES), len(operations))
     forward, backward = operations[:start], operations[start:]
     for source in forward:

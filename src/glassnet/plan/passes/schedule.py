@@ -1,4 +1,4 @@
-"""Place steps in sections: sample steps run depth first, the others once, each as early as its inputs allow."""
+"""Place steps in sections: sample steps run depth first, the others once, each as early as it can."""
 
 from __future__ import annotations
 
