@@ -96,14 +96,23 @@ def compile_operations(
     if not interpreted():
         cache.compile_all([*(step.kernel for s in sections for step in s.steps), *tiles, *KERNELS], cpu)
     sections, memory = lowered(chunk, None)
-    arenas = (
-        aligned(workers * memory.local_bytes, np.uint8),
-        aligned(memory.shared_bytes, np.uint8),
-    )
+    arenas = _arenas(memory, capacity, workers)
     bound = [_bind(section, layout, memory, arenas, capacity, chunk, workers) for section in sections]
     macs = sum(step.macs_of(capacity) for section in sections for step in section.steps)
     bound_program = program.Program(bound, cpu)
     return Compiled(sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs)
+
+
+def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """The memory of the samples that each worker has in flight, and that of the whole batch."""
+    local, shared = workers * memory.local_bytes, memory.shared_bytes
+    try:
+        return aligned(local, np.uint8), aligned(shared, np.uint8)
+    except MemoryError:
+        raise EngineError(
+            f"The activations of {capacity} samples need {local + shared} bytes, more than there are. Use a smaller "
+            "batch, or cut it in more parts with accumulate."
+        ) from None
 
 
 def _bind(
