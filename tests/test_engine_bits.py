@@ -1,4 +1,4 @@
-"""The same bits on any number of threads, run to run and process to process; on narrower vectors nearly so."""
+"""The same bits on any number of threads, run to run and process to process; on narrower vectors nearly."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def poison_index(y: u16[2], lo: i64, hi: i64) -> None:
 
 
 def with_poison(operation, steps, context):
-    """The steps, and before the first that works on samples others that fill its results and halos with NaN."""
+    """The steps, and before the first that works on samples others that fill results and halos with NaN."""
     in_place = operation.kind == "relu_mask" or (
         operation.kind == "reshape" and context.layout.same_memory(operation)
     )
