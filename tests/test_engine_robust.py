@@ -1,0 +1,231 @@
+"""The engine when something goes wrong: NaN, interrupts, forks, threads, and memory that is not there."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.data import Split
+from glassnet.engine import steps
+from glassnet.errors import EngineError, NotFiniteError
+from glassnet.preprocessing import Preprocessing
+from glassnet.train.compiled import CompiledStepper
+from glassnet.train.stepper import make_stepper
+from messages import message_of
+from networks import NETWORKS, Recipe, images, network, train
+
+LOSS, SGD = gn.SoftmaxCrossEntropy(), gn.SGD(lr=0.05)
+
+
+def data(count=24):
+    split = images(count)
+    return gn.data.Dataset("noise", split)
+
+
+# NaN ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "mobile", "branches", "upsampling", "vectors"])
+def test_a_nan_weight_reaches_the_norm_and_no_other_weight(name):
+    """Every operation on the way keeps it: ReLU, pooling, normalisation, the loss."""
+    net = network(NETWORKS[name]())
+    first = next(slot for _, slot in net.store.learning())
+    first.tensor.value.flat[0] = np.nan
+    before = net.store.snapshot()
+    stepper = CompiledStepper(net, images(), LOSS, SGD, 0, 10)
+    index, target, share, start = next(Recipe().batches(images(), 5))[0]
+    stepper.accumulate(index, target, share, step=0, first_sample=start)
+    assert not stepper.guard().finite
+    after = net.store.snapshot()
+    assert all(np.array_equal(after[k], before[k], equal_nan=True) for k in before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_training_stops_and_names_the_place(value, backend):
+    net = network(NETWORKS["plain"]())
+    net["conv2d_2"].weight[1, 1, 0, 0] = value
+    before = net.store.snapshot()
+    message = message_of(NotFiniteError, gn.fit, net, data(), backend=backend, val_fraction=0, batch_size=10)
+    assert "first appears in the forward pass of conv2d_2, whose weight held it before." in message
+    after = net.store.snapshot()
+    assert all(np.array_equal(after[k], before[k], equal_nan=True) for k in before)
+
+
+@pytest.mark.parametrize("window", [2, 3])
+def test_predictions_keep_nan(window):
+    layers = [gn.ReLU(), gn.MaxPool2d(window), gn.Flatten(), gn.Linear(5)]
+    net = network(layers)
+    net.backend = "compiled"
+    x = np.zeros((3, 8, 7, 3), np.float32)
+    x[1, 3, 2, 1] = np.nan
+    assert np.isnan(net.scores(x)).all(axis=1).tolist() == [False, True, False]
+
+
+def test_denormal_weights_cost_nothing():
+    """Flushed in the workers; otherwise a product with them takes a hundred times as long."""
+
+    def convolutions():
+        return network([gn.Conv2d(16, 3, padding="same"), gn.Conv2d(16, 3), gn.Flatten(), gn.Linear(5)])
+
+    usual, tiny = convolutions(), convolutions()
+    for _, slot in tiny.store.learning():
+        slot.tensor.value[...] *= np.float32(1e-38)
+    x = images(64).inputs()
+    for net in (usual, tiny):
+        net.backend = "compiled"
+        net.scores(x)
+
+    def seconds(net):
+        start = time.perf_counter()
+        for _ in range(10):
+            net.scores(x)
+        return time.perf_counter() - start
+
+    for _ in range(10):
+        if min(seconds(tiny) for _ in range(3)) < 1.5 * min(seconds(usual) for _ in range(3)):
+            return
+    pytest.fail("Denormal weights slow the network down by more than 1.5.")
+
+
+# Threads, processes, interrupts ------------------------------------------------------------------------
+
+
+def test_networks_train_at_once_in_several_threads(monkeypatch):
+    monkeypatch.setattr(steps, "WORTH_A_THREAD", 1)
+    monkeypatch.setenv("GLASSNET_NUM_THREADS", "2")
+    names = ["plain", "residual", "branches"]
+    alone = {name: train(network(NETWORKS[name]()), "compiled").bits() for name in names}
+    together = {}
+
+    def work(name):
+        together[name] = train(network(NETWORKS[name]()), "compiled").bits()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_one_network_predicts_for_several_threads():
+    net, x = network(NETWORKS["plain"]()), images().inputs()
+    net.backend = "compiled"
+    wanted, wrong = [net.scores(x[i : i + 3]) for i in range(20)], []
+
+    def work():
+        for i in range(20):
+            if not np.array_equal(net.scores(x[i : i + 3]), wanted[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+FORK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from glassnet.engine import steps
+steps.WORTH_A_THREAD = 1
+from networks import NETWORKS, images, network, train
+net, x = network(NETWORKS["plain"]()), images().inputs()
+net.backend = "compiled"
+before = net.scores(x).tobytes()
+twin = network(NETWORKS["plain"]())
+bits = train(twin, "compiled").bits()
+child = os.fork()
+assert net.scores(x).tobytes() == before
+assert train(network(NETWORKS["plain"]()), "compiled").bits() == bits
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+def test_a_forked_process_predicts_and_trains():
+    command = [sys.executable, "-W", "ignore", "-c", FORK, str(Path(__file__).parent)]
+    environment = os.environ | {"GLASSNET_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "done\ndone\n")
+
+
+class Snapshots(gn.train.Callback):
+    """The weights after each step."""
+
+    def __init__(self):
+        self.taken = {}
+
+    def on_step(self, training, record):
+        self.taken[record.step] = training.net.store.snapshot()
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.08])
+def test_ctrl_c_leaves_the_state_of_a_whole_step(delay, monkeypatch):
+    """Whatever the signal meets, weights and running state are those of a step of an undisturbed run."""
+    monkeypatch.setattr(steps, "WORTH_A_THREAD", 1)
+    monkeypatch.setenv("GLASSNET_NUM_THREADS", "2")
+    settings = {"val_fraction": 0, "batch_size": 2, "backend": "compiled", "epochs": 60}
+    undisturbed = Snapshots()
+    gn.fit(network(NETWORKS["residual"]()), data(), callbacks=[undisturbed], **settings)
+    net = network(NETWORKS["residual"]())
+    undisturbed.taken[0] = net.store.snapshot()
+    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100):
+                net = network(NETWORKS["residual"]())
+                gn.fit(net, data(), **settings)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    now = net.store.snapshot()
+    assert any(all(now[k].tobytes() == then[k].tobytes() for k in now) for then in undisturbed.taken.values())
+
+
+def test_three_thousand_steps_take_no_memory():
+    net, split = network(NETWORKS["branches"]()), images()
+    stepper = CompiledStepper(net, split, LOSS, SGD, 0, 10)
+    index, target, share, _ = next(Recipe().batches(split, 5))[0]
+    rates = {name: SGD.scalars(slot, 1e-6, 1) for name, slot in net.store.learning()}
+
+    def run(count):
+        for step in range(count):
+            stepper.accumulate(index, target, share, step=step, first_sample=0)
+            stepper.guard()
+            stepper.update(rates, gn.train.stepper.Clip(norm=1.0))
+        gc.collect()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = run(300)
+    assert run(3000) - before < 1024  # kilobytes
+
+
+def test_memory_that_cannot_be_had_is_named():
+    """Batch normalisation keeps the activations of the whole batch: 2000 x 1000 x 4 numbers of each sample."""
+    layers = [gn.Conv2d(4, 1), gn.BatchNorm2d(), gn.GlobalAvgPool2d(), gn.Linear(2)]
+    net = gn.Sequential(layers, input_shape=(2000, 1000, 1))
+    grey, pixels = Preprocessing.identity("L"), np.zeros((1, 2000, 1000, 1), np.uint8)
+    split = Split(pixels, np.zeros(1, np.int64), ("a", "b"), grey)
+    message = message_of(EngineError, make_stepper, "compiled", net, split, LOSS, SGD, 0, 10**7)
+    before, needed, after = re.split(r"(\d+) bytes", message)
+    assert before == "The activations of 10000000 samples need "
+    assert after == ", more than there are. Use a smaller batch, or cut it in more parts with accumulate."
+    assert int(needed) >= 10**7 * 2000 * 1000 * 4 * 4
