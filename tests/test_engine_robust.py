@@ -219,7 +219,7 @@ def test_three_thousand_steps_take_no_memory():
 
 
 def test_memory_that_cannot_be_had_is_named():
-    """Batch normalisation keeps the activations of the whole batch: 2000 x 1000 x 4 numbers of each sample."""
+    """Batch normalisation keeps the whole batch: 2000 x 1000 x 4 activations of each sample."""
     layers = [gn.Conv2d(4, 1), gn.BatchNorm2d(), gn.GlobalAvgPool2d(), gn.Linear(2)]
     net = gn.Sequential(layers, input_shape=(2000, 1000, 1))
     grey, pixels = Preprocessing.identity("L"), np.zeros((1, 2000, 1000, 1), np.uint8)
