@@ -60,6 +60,13 @@ class Compiled:
         return names.index(name) if name in names else len(names)
 
 
+def stops_samples(operation: Operation) -> bool:
+    """Whether all samples must have come so far before any goes on, so that the whole batch is kept."""
+    if operation.kind == "linear":
+        return lower_linear.is_large(operation.reads()[1].shape)
+    return operation.kind == "batch_norm_statistics"
+
+
 def compile_operations(
     operations: list[Operation],
     needed: Iterable[Symbol],
@@ -76,7 +83,9 @@ def compile_operations(
     The number of samples in flight follows from the memory that one takes, never from the number of workers.
     """
     cpu = cpu or host()
-    operations = recompute(fuse(drop_dead(operations, needed)))
+    operations = fuse(drop_dead(operations, needed))
+    if any(map(stops_samples, operations)):
+        operations = recompute(operations)
     if unknown := sorted({op.kind for op in operations} - LOWER.keys()):
         raise EngineError(
             f"The compiled engine has no kernel for {', '.join(unknown)}. Use backend='reference'."

@@ -92,16 +92,17 @@ def tile_weight_grad(
     dy_row: i64,
     dw: f32[2],
     tiles: i64[2],
-    sizes: i64[1],
+    width: i64,
     strides: i64[1],
     lo: i64,
     hi: i64,
     leaf: i64,
     first: i64,
 ) -> None:
-    """dw[leaf] += x^T dy of each sample; a table of tiles (starting at zero, at dw; offset in x, dy, dw).
+    """dw[leaf] += x^T dy of each sample, from a table of tiles.
 
-    sizes: S rows and K pixels of dy. strides: x (row, outer, s, k), dy (s, k), dw (row, outer).
+    tiles: address to start at zero, to start at dw, offset in x, in dy, in dw, and S, the rows of dy whose rows
+    of x exist. Sums run over `width` pixels. strides: x (row, outer, s, k), dy (s, k), dw (row, outer).
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at
@@ -111,7 +112,7 @@ def tile_weight_grad(
             tile = tiles[t, 0] if fresh else tiles[t, 1]
             call_tile(
                 tile,
-                (1, sizes[0], sizes[1]),
+                (1, tiles[t, 5], width),
                 x,
                 x_start + tiles[t, 2],
                 (strides[0], strides[1]),

@@ -270,7 +270,8 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
             out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
             if dw == 1 and groups == 1 and kh > 1 and kh * kw * c <= most:  # all weights in one tile
                 outer = (dh * of.row, kw * c * o)
-                tiles.append(_weight_tile(context, kh * kw * c, columns, corner, out, out, inner=kw * c))
+                one = _weight_tile(context, kh * kw * c, columns, inner=kw * c)
+                tiles.append([*one, corner, out, out, height])
                 continue
             runs = (
                 [(u, 0, kw * c) for u in range(kh)]
@@ -278,25 +279,31 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
                 else [(u, v, own) for u in range(kh) for v in range(kw)]
             )
             for u, v, length in runs:
-                at = 0
+                at, (above, inside) = 0, _rows_inside(u * dh - geometry.padding[0], sh, of.height, height)
                 for rows in plan_rows(length, most):
-                    enter = corner + u * dh * of.row + v * dw * c + g * own + at
+                    enter = corner + (u * dh + above * sh) * of.row + v * dw * c + g * own + at
                     into = ((u * kw + v) * own + at) * o + out
-                    tiles.append(_weight_tile(context, rows, columns, enter, out, into))
+                    addresses = _weight_tile(context, rows, columns)
+                    tiles.append([*addresses, enter, above * by.row + out, into, inside])
                     at += rows
     strides = ints((1, outer[0], sh * of.row, sw * c, by.row, o, o, outer[1]))
-    arguments = (span(x), span(dy), parts, table(tiles), ints((height, width)), strides)
+    arguments = (span(x), span(dy), parts, table(tiles), width, strides)
     return [
         Step(conv.tile_weight_grad, arguments, macs=macs),
         sum_leaves_into(parts, total, context, adding=context.slots.adding),
     ]
 
 
-def _weight_tile(
-    context: Context, rows: int, columns: Columns, enter: int, out: int, into: int, *, inner: int = 0
-) -> list[int]:
-    fresh = tile(context, rows, columns, start="zero", inner=inner)
-    return [fresh, tile(context, rows, columns, start="load", inner=inner), enter, out, into]
+def _weight_tile(context: Context, rows: int, columns: Columns, *, inner: int = 0) -> tuple[int, int]:
+    """The tiles that start a leaf's sum, and that add to it."""
+    fresh, adding = (tile(context, rows, columns, start=start, inner=inner) for start in ("zero", "load"))
+    return fresh, adding
+
+
+def _rows_inside(first: int, step: int, rows: int, count: int) -> tuple[int, int]:
+    """(first, number) of the output rows i for which image row first + i*step exists; one, of zeros, if none."""
+    inside = [i for i in range(count) if 0 <= first + i * step < rows] or [0]
+    return inside[0], len(inside)
 
 
 @lowers("bias_grad")

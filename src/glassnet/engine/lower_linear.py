@@ -19,6 +19,11 @@ LARGE = 1 << 18
 """Bytes of a linear layer's weights beyond which all samples go through it together, split by output."""
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether weights of this shape are too large to go through once for each few samples."""
+    return 4 * shape[0] * shape[1] >= LARGE
+
+
 @lowers("linear")
 def linear(operation: Operation, context: Context) -> list[Step]:
     """Rows of a tile are samples."""
@@ -36,7 +41,7 @@ def _linear_step(
     context: Context, x: Symbol | None, w: np.ndarray, bias: np.ndarray, y: Symbol, settings: dict[str, Any]
 ) -> Step:
     inner, outputs = w.shape
-    large = w.nbytes >= LARGE
+    large = is_large(w.shape)
     places = columns_at(outputs, context)
     kinds = list(dict.fromkeys(columns for _, columns in places))
     most = min(columns.max_rows(context.cpu) for columns in kinds)
