@@ -23,8 +23,9 @@ def gradcheck(
 ) -> None:
     """Prove every gradient of a network.
 
-    Each is compared with central differences in float64, on some training images. A row for the input and
-    each parameter shows the largest relative error. Exit status 1 where a gradient is not proved.
+    Each is compared with central differences in float64, on some training images: those of each layer, those
+    that come through the whole network, and the loss's. A row for the input and each parameter shows the
+    largest relative error. Exit status 1 where a gradient is not proved.
 
     Example: glassnet gradcheck runs/digits-1
     """

@@ -1,7 +1,13 @@
 """The gradient checker: every analytic gradient of a network held against central differences, in float64.
 
-A fresh network hides mistakes: gamma is 1, biases are 0, and flat image areas put max-pooling exactly on a
-tie. So the check happens close by: in a copy, parameters and images are first moved by a tenth of their size.
+A layer is a pair of pure functions, so each is proved by itself, on the input that it has in the network and
+under a random output gradient dy; the loss on the network's scores. The network as a whole then only has to
+hand every gradient on rightly. No proof rests on the loss's own gradient, which training makes vanish.
+
+A fresh network hides mistakes, and a trained one saturates: gamma is 1, biases are 0, flat image areas put
+max-pooling exactly on a tie; later logits are so large that a softmax is flat. So the check happens close by:
+in a copy, parameters and images are moved by a tenth of their size, and what a layer is given is scaled down
+to a root mean square of 1.
 """
 
 from __future__ import annotations
@@ -15,19 +21,23 @@ import numpy as np
 
 from glassnet.data.dataset import Split
 from glassnet.errors import ConfigError, DataError, ShapeError
-from glassnet.layers import Chain
+from glassnet.layers import Chain, Layer
 from glassnet.network import Sequential
-from glassnet.ops.base import LayerLike
+from glassnet.ops.base import Grads, LayerLike
+from glassnet.ops.reference import ReferenceOps
 from glassnet.shapes import Shape
 from glassnet.summary import table
-from glassnet.trace import TracingOps
 
 Array = np.ndarray
-Name = tuple[str, str]  # a layer's dotted name, and its "weight", "bias", ... or "x"
+Name = tuple[str, str]  # a layer's dotted name, NETWORK or LOSS; and its "x", "weight", ... or "scores"
 Place = int | Array  # one entry of a tensor by its flat number, or a direction of the tensor's shape
 Batch = tuple[Array, Array, Array]  # x (N, H, W, C), target (N, K), share (N,)
+Move = tuple[float, Array]  # what a layer is given becomes scale * x + nudge
 
+NETWORK, LOSS = "", "."  # the outermost layer's name, and what is no layer's name
+LABELS = {NETWORK: "network", LOSS: "loss"}
 SAMPLED = 200  # a larger tensor is checked at so many drawn entries and along one random direction
+DIRECTIONS = 4  # of a layer made of layers, so many are enough: what is inside is checked entry by entry
 POINTS = 4  # so often a kink is evaded by moving elsewhere
 SKIPPED = 0.1  # the largest part of the slopes that kinks may hide
 
@@ -36,10 +46,11 @@ SKIPPED = 0.1  # the largest part of the slopes that kinks may hide
 class GradcheckRow:
     """One tensor. error: the largest |a - n| / max(|a|, |n|, 1e-3 max|n|) over `checked` slopes, at `where`.
 
-    layer, tensor: "conv2d_1" and "weight", "bias", ..., or "x", what the layer is given.
-    kinks: slopes left out, because the loss bends there (ReLU at 0, a tie in max-pooling) at every try.
+    layer, tensor: "conv2d_1" and "weight", "bias", ..., or "x", what the layer is given; "network" and "x" or
+    "conv2d_1.weight", ...: that gradient as it comes through the whole network; "loss" and "scores".
+    kinks: slopes left out, because the value bends there (ReLU at 0, a tie in max-pooling) at every try.
     mode: "training", or "evaluation" where the tensor cannot matter in training.
-    verdict: "ok", "wrong", "no effect" (the loss does not depend on it in either mode) or "too many kinks".
+    verdict: "ok", "wrong", "no effect" (the value does not depend on it in either mode) or "too many kinks".
     """
 
     layer: str
@@ -65,7 +76,7 @@ class GradcheckRow:
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """Rows in forward order: of each layer its input, then its parameters. `str(report)` is the table."""
+    """Rows of the network, of each layer in forward order, and of the loss. `str(report)` is the table."""
 
     rows: tuple[GradcheckRow, ...]
     tolerance: float
@@ -77,9 +88,9 @@ class GradcheckReport:
 
     @property
     def worst(self) -> GradcheckRow:
-        """Where to look first: the last row that is not proved, because errors flow backwards.
+        """Where to look first: the last row that is not proved; the row of the largest error where all are.
 
-        Where all are proved, the row of the largest error.
+        The mistake of a layer also spoils the rows of the layers around it, and these come before it.
         """
         unproved = [row for row in self.rows if not row.ok]
         return unproved[-1] if unproved else max(self.rows, key=lambda row: row.error)
@@ -92,7 +103,7 @@ class GradcheckReport:
         ]
         count = sum(row.ok for row in self.rows)
         proved = f"{count} of {len(self.rows)} gradients proved to {self.tolerance:.0e}."
-        advice = "" if self.ok else f" Errors flow backwards: look at {self.worst.name} first."
+        advice = "" if self.ok else f" Look at {self.worst.name} first."
         return "\n".join((*table(header, lines, left=2), proved + advice))
 
 
@@ -105,7 +116,7 @@ def gradcheck(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> GradcheckReport:
-    """Check the gradient of the network's loss with respect to each layer's input and each parameter.
+    """Check the gradients of each layer, of the network through all its layers, and of its loss.
 
     data: a Split, or images with labels `y`; four images are enough. The network itself does not change.
     In training mode; what cannot matter there (a bias before batch normalisation), in evaluation mode.
@@ -123,7 +134,7 @@ def gradcheck(
         raise DataError("A gradient check needs at least one image, got none.")
     target, share = twin.loss.targets(twin.labels(y), twin.outputs)
     checker = _Checker(twin, (x, target, share), eps, tolerance, seed)
-    return GradcheckReport(tuple(map(checker.row, checker.tensors())), tolerance)
+    return GradcheckReport(tuple(checker.rows()), tolerance)
 
 
 class _Slope(NamedTuple):
@@ -150,80 +161,139 @@ class _Slope(NamedTuple):
         return max(abs(self.above - self.below) - 4 * self.noise, 0.0)
 
 
-class _NudgedOps(TracingOps):
-    """The reference backend with something added to the input of each layer: `nudges`, by layer name."""
+class _MovedOps(ReferenceOps):
+    """The reference backend, where each layer is given scale * x + nudge: `moves`, by layer name.
 
-    def __init__(self, seed: int, nudges: dict[str, Array], draw: Callable[[str, Array], Array]) -> None:
-        super().__init__(seed=seed)
-        self.nudges, self.draw = nudges, draw
-
-    def call(self, layer: LayerLike, x: Array, train: bool) -> tuple[Array, Any]:
-        if layer.name not in self.nudges:
-            self.nudges[layer.name] = self.draw(layer.name, x)
-        return super().call(layer, x + self.nudges[layer.name], train)
-
-
-class _Point:
-    """A network and a batch, moved a little at random, and the analytic gradients there.
-
-    tensors and gradients are by (layer, tensor); that called "x" is what is added to the layer's input.
+    `draw` makes a move when it is first needed; `inputs` keeps what layers were given.
     """
 
-    def __init__(self, net: Sequential, batch: Batch, train: bool, seed: int, number: int) -> None:
-        self.net, self.train = net.as_dtype(np.float64), train
-        self.x, self.target, self.share = batch
-        generator = np.random.default_rng((seed, number))
-        for parameter in map(self.net.store.value, self.net.store.parameters):
-            parameter += _noise(parameter, generator)
+    def __init__(self, seed: int, moves: dict[str, Move], draw: Callable[[str, Array], Move]) -> None:
+        super().__init__(seed=seed)
+        self.moves, self.draw = moves, draw
+        self.inputs: dict[str, Array] = {}
 
-        def draw(name: str, x: Array) -> Array:
-            """Images move always; what is between layers moves only to evade a kink."""
-            return _noise(x, generator) if number or not name else np.zeros_like(x)
+    def call(self, layer: LayerLike, x: Array, train: bool) -> tuple[Array, Any]:
+        if layer.name not in self.moves:
+            self.moves[layer.name] = self.draw(layer.name, x)
+        scale, nudge = self.moves[layer.name]
+        self.inputs[layer.name] = x = scale * x + nudge
+        return super().call(layer, x, train)
 
-        self.nudges: dict[str, Array] = {}
-        self.ops = lambda: _NudgedOps(seed, self.nudges, draw)  # a new one each pass: the same dropout masks
-        ops = self.ops()
-        scores, saved = ops.call(self.net, self.x, train)
-        self.losses = net.loss.forward(ops, scores, self.target, self.share)
-        dscores = net.loss.backward(ops, scores, self.target, self.share)
-        trace = ops.finish(self.losses, scores, ops.call_backward(self.net, dscores, saved)[1])
-        self.tensors: dict[Name, Array] = {}
-        self.gradients: dict[Name, Array | None] = {}
-        for layer in self.net.walk():
-            if isinstance(layer, Chain):
-                continue  # its input is that of its first layer
-            seen = trace[layer.name]
-            self.tensors[layer.name, "x"] = self.nudges[layer.name]
-            self.gradients[layer.name, "x"] = seen.input_grad
-            for tensor in (t for t, p in layer.tensors.items() if p.kind == "parameter"):
-                self.tensors[layer.name, tensor] = getattr(layer, tensor)
-                self.gradients[layer.name, tensor] = seen.grads.get(tensor)
-        rounded = np.abs(self.losses).sum() + np.abs(scores * dscores).sum()
-        self.noise = 8 * np.finfo(np.float64).eps * float(rounded)
+    def call_backward(
+        self, layer: LayerLike, dy: Array, saved: Any, *, input_grad: bool = True
+    ) -> tuple[Array, Grads]:
+        dx, grads = super().call_backward(layer, dy, saved, input_grad=input_grad)
+        return self.moves[layer.name][0] * dx, grads
 
-    def slope(self, name: Name, place: Place, step: float) -> _Slope:
-        """Slopes of the loss as a tensor moves by `step` to either side of where it is."""
-        tensor, gradient = self.tensors[name], self.gradients[name]
-        if gradient is None or gradient.shape != tensor.shape:
-            raise ShapeError(
-                f"{name[0]}.backward must return a gradient of shape {tensor.shape} for {name[1]!r}, "
-                f"got {'none' if gradient is None else gradient.shape}."
-            )
-        start = tensor.copy()
-        moved = []
+
+class _Function:
+    """sum(value() * dy), which reads `tensors`, and its analytic gradients with respect to them."""
+
+    def __init__(
+        self, name: str, value: Callable[[], Array], dy: Array, tensors: Grads, gradients: Grads
+    ) -> None:
+        self.value, self.dy, self.tensors, self.gradients = value, dy, tensors, gradients
+        for key, tensor in tensors.items():
+            gradient = gradients.get(key)
+            if gradient is None or gradient.shape != tensor.shape:
+                raise ShapeError(
+                    f"{LABELS.get(name, name)}.backward must return a gradient of shape {tensor.shape} for "
+                    f"{key!r}, got {'none' if gradient is None else gradient.shape}."
+                )
+        self.start = value().copy()  # it may be a view of x
+        self.noise = 8 * self.rounding(np.finfo(np.float64).eps)
+
+    def rounding(self, unit: float) -> float:
+        """How far the sum moves as each number that it is made of moves by one unit in its last place."""
+        generator = np.random.default_rng(0)
+        kept = {name: tensor.copy() for name, tensor in self.tensors.items()}
+        for tensor in self.tensors.values():
+            tensor *= 1 + unit * generator.choice([-1, 1], tensor.shape)
+        change = (self.value() - self.start) * self.dy
+        for name, tensor in self.tensors.items():
+            tensor[...] = kept[name]
+        return float(unit * np.linalg.norm(self.start * self.dy) + abs(change.sum()) + np.linalg.norm(change))
+
+    def slope(self, key: str, place: Place, step: float) -> _Slope:
+        """Slopes of the sum as a tensor moves by `step` to either side of where it is."""
+        tensor, gradient = self.tensors[key], self.gradients[key]
+        kept = tensor.copy()
+        sides = []
         for signed in (-step, step):
             if isinstance(place, int):
                 tensor.flat[place] += signed
             else:
                 tensor += signed * place
-            ops = self.ops()
-            scores, _ = ops.call(self.net, self.x, self.train)
-            moved.append(self.net.loss.forward(ops, scores, self.target, self.share))
-            tensor[...] = start
-        # Sample by sample: what a sample does not feel cancels to the bit.
-        below, above = np.sum(self.losses - moved[0]) / step, np.sum(moved[1] - self.losses) / step
+            # Element by element: what does not depend on the tensor cancels to the bit.
+            sides.append(float(np.sum((self.value() - self.start) * self.dy)) / signed)
+            tensor[...] = kept
         analytic = gradient.flat[place] if isinstance(place, int) else np.sum(gradient * place)
-        return _Slope(float(analytic), float(below), float(above), self.noise / step)
+        return _Slope(float(analytic), below=sides[0], above=sides[1], noise=self.noise / step)
+
+
+class _Point:
+    """A network and a batch, moved a little at random, and the functions to be checked there."""
+
+    def __init__(self, net: Sequential, batch: Batch, train: bool, seed: int, number: int) -> None:
+        self.net, self.train = net.as_dtype(np.float64), train
+        x, target, self.share = batch
+        self.generator = np.random.default_rng((seed, number))
+        for parameter in map(self.net.store.value, self.net.store.parameters):
+            parameter += _noise(parameter, self.generator)
+        self.target = (target + self.generator.random(target.shape)) / 2  # no label is sure
+        moves: dict[str, Move] = {}
+
+        def draw(name: str, x: Array) -> Move:
+            """Images are nudged always; what is between layers only to evade a kink."""
+            scale = 1 / max(1.0, _size(x))
+            moved = name == NETWORK or number
+            return scale, _noise(scale * x, self.generator) if moved else np.zeros_like(x)
+
+        self.ops = lambda: _MovedOps(seed, moves, draw)  # a new one each pass: the same dropout masks
+        ops = self.ops()
+        scores, _ = ops.call(self.net, x, train)
+        self.inputs = ops.inputs | {LOSS: scores / max(1.0, _size(scores))}
+        self.layers = {layer.name: layer for layer in self.net.walk()}
+        self.functions: dict[str, _Function] = {}
+
+    def names(self) -> list[str]:
+        """What there is to check: the network, its layers and its loss; not the chains inside it."""
+        chains = {name for name, layer in self.layers.items() if isinstance(layer, Chain)} - {NETWORK}
+        return [*(name for name in self.layers if name not in chains), LOSS]
+
+    def is_compound(self, name: str) -> bool:
+        """Whether it is a layer made of layers."""
+        return name != LOSS and bool(self.layers[name].children())
+
+    def function(self, name: str) -> _Function:
+        """The function of that name; made when it is first needed."""
+        if name not in self.functions:
+            self.functions[name] = self._loss() if name == LOSS else self._layer(self.layers[name])
+        return self.functions[name]
+
+    def _loss(self) -> _Function:
+        scores, loss = self.inputs[LOSS], self.net.loss
+
+        def value() -> Array:
+            return loss.forward(self.ops(), scores, self.target, self.share)
+
+        dscores = loss.backward(self.ops(), scores, self.target, self.share)
+        tensors, gradients = {"scores": scores}, {"scores": dscores}
+        return _Function(LOSS, value, np.ones(len(scores)), tensors, gradients)
+
+    def _layer(self, layer: Layer) -> _Function:
+        x, ops = self.inputs[layer.name], self.ops()
+        y, saved = layer.forward(ops, x, self.train)
+        dy = self.generator.standard_normal(y.shape)
+        dx, grads = layer.backward(ops, dy, saved)
+        own = {key: p.value for key, p in layer.tensors.items() if p.kind == "parameter"}
+        inside = {key: self.net.store.value(key) for key in self.net.store.parameters}
+        tensors = {"x": x} | (inside if layer is self.net else own)
+
+        def value() -> Array:
+            return layer.forward(self.ops(), x, self.train)[0]
+
+        return _Function(layer.name, value, dy, tensors, grads | {"x": dx})
 
 
 class _Checker:
@@ -240,23 +310,28 @@ class _Checker:
             self.points[number, train] = _Point(self.net, self.batch, train, self.seed, number)
         return self.points[number, train]
 
-    def tensors(self) -> list[Name]:
-        """What there is to check, in forward order."""
-        return list(self.point(0, True).tensors)
+    def rows(self) -> list[GradcheckRow]:
+        """A row for each tensor of the network, of its layers and of its loss."""
+        point = self.point(0, True)
+        # The last first: where a gradient has no right shape, the layer is named, not what is around it.
+        functions = {name: point.function(name) for name in reversed(point.names())}
+        return [self.row((name, key)) for name in point.names() for key in functions[name].tensors]
 
     def row(self, name: Name, *, train: bool = True) -> GradcheckRow:
         """The proof of one tensor's gradient, or what it lacks."""
-        point = self.point(0, train)
-        shape = point.tensors[name].shape
-        places = self.places(shape)
-        slopes = [point.slope(name, place, self.eps) for place in places]
+        layer, key = name
+        function = self.point(0, train).function(layer)
+        shape = function.tensors[key].shape
+        label = LABELS.get(layer, layer)
+        places = self.places(shape, compound=self.point(0, train).is_compound(layer))
+        slopes = [function.slope(key, place, self.eps) for place in places]
         largest = max(abs(slope.numeric) for slope in slopes)
         mode = "training" if train else "evaluation"
         # Below this, an error of 0.1 % drowns in rounding: to accept it would prove nothing.
-        if max(largest, *(abs(slope.analytic) for slope in slopes)) < 1000 * slopes[0].noise:
+        if max(largest, *(abs(slope.analytic) for slope in slopes)) <= 1000 * slopes[0].noise:
             if train:
                 return self.row(name, train=False)
-            return GradcheckRow(*name, shape, 0, 0, np.nan, "", mode, "no effect")
+            return GradcheckRow(label, key, shape, 0, 0, np.nan, "", mode, "no effect")
         errors = np.array(
             [
                 self.error(name, place, slope, 1e-3 * largest, train)
@@ -269,36 +344,43 @@ class _Checker:
         error, where = float(errors[worst]), _where(places[worst], shape)
         verdict = "too many kinks" if kinks > SKIPPED * len(places) else "ok"
         verdict = verdict if error <= self.tolerance else "wrong"
-        return GradcheckRow(*name, shape, len(places) - kinks, kinks, error, where, mode, verdict)
+        return GradcheckRow(label, key, shape, len(places) - kinks, kinks, error, where, mode, verdict)
 
-    def places(self, shape: Shape) -> list[Place]:
-        """All entries; beyond SAMPLED, as many drawn ones and a random direction of length 1."""
+    def places(self, shape: Shape, *, compound: bool) -> list[Place]:
+        """All entries; beyond SAMPLED, as many drawn ones and a random direction of length 1.
+
+        Of a layer made of layers, directions only.
+        """
         size = math.prod(shape)
-        if size <= SAMPLED:
-            return list(range(size))
-        direction = self.generator.standard_normal(shape)
-        drawn = self.generator.choice(size, SAMPLED, replace=False)
-        return [*map(int, drawn), direction / np.linalg.norm(direction)]
+        count = DIRECTIONS if compound else int(size > SAMPLED)
+        directions = [self.generator.standard_normal(shape) for _ in range(count)]
+        entries = range(size) if size <= SAMPLED else self.generator.choice(size, SAMPLED, replace=False)
+        return [*map(int, () if compound else entries), *(d / np.linalg.norm(d) for d in directions)]
 
     def error(self, name: Name, place: Place, slope: _Slope, floor: float, train: bool) -> float:
         """The relative error of one slope, where no kink hides it; infinite where one does at every try."""
+        layer, key = name
         for number in range(POINTS):
-            point = self.point(number, train)
-            wide = point.slope(name, place, self.eps) if number else slope
+            function = self.point(number, train).function(layer)
+            wide = function.slope(key, place, self.eps) if number else slope
             error = wide.error(floor, self.tolerance)
             if error <= self.tolerance or not wide.bend > 0:
                 return error
-            narrow = point.slope(name, place, self.eps / 10)
+            narrow = function.slope(key, place, self.eps / 10)
             error = narrow.error(floor, self.tolerance)
             if error <= self.tolerance or not narrow.bend > 0.15 * wide.bend:  # a tenth where all is smooth
                 return error
         return math.inf
 
 
+def _size(tensor: Array) -> float:
+    """The root mean square."""
+    return float(np.sqrt(np.mean(np.square(tensor))))
+
+
 def _noise(tensor: Array, generator: np.random.Generator) -> Array:
     """Noise of a tenth of the tensor's root mean square; of 0.01 where it is all zero."""
-    size = float(np.sqrt(np.mean(np.square(tensor)))) or 0.1
-    return 0.1 * size * generator.standard_normal(tensor.shape)
+    return 0.1 * (_size(tensor) or 0.1) * generator.standard_normal(tensor.shape)
 
 
 def _where(place: Place, shape: Shape) -> str:
