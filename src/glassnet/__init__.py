@@ -1,6 +1,6 @@
 """glassnet: convolutional networks you can see through.
 
-What needs files, plots or a compiler is loaded when it is first used, so that `import glassnet` is quick.
+What a network can do without is loaded when it is first used, so that `import glassnet` is quick.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from glassnet import schedules
 from glassnet.errors import (
     ConfigError,
     DataError,
@@ -46,17 +45,23 @@ from glassnet.layers import (
 )
 from glassnet.losses import BinaryCrossEntropy, MeanSquaredError, ProbabilityCrossEntropy, SoftmaxCrossEntropy
 from glassnet.network import Sequential
-from glassnet.optim import SGD, Adam, AdamW, RMSProp
 
 if TYPE_CHECKING:
-    from glassnet import data
-    from glassnet.explain import gradcheck
+    from glassnet import data, schedules
+    from glassnet.explain.gradcheck import gradcheck
     from glassnet.io import load
+    from glassnet.optim import SGD, Adam, AdamW, RMSProp
     from glassnet.train import evaluate, fit
 
 __version__ = "0.1.0"
 
-_LATE = {"evaluate": "train", "fit": "train", "gradcheck": "explain", "load": "io"}
+_LATE = {
+    "evaluate": "train",
+    "fit": "train",
+    "gradcheck": "explain",
+    "load": "io",
+    **dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "optim"),
+}
 
 __all__ = [
     "GELU",
@@ -109,8 +114,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "data":
-        return import_module(".data", __name__)
+    if name in ("data", "schedules"):
+        return import_module(f".{name}", __name__)
     if name in _LATE:
         return getattr(import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"glassnet has no name {name!r}.{did_you_mean(name, __all__)}")

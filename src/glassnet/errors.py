@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class GlassnetError(Exception):
@@ -40,6 +39,8 @@ class EngineError(GlassnetError, RuntimeError):
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'conv2d'?` for a near miss, else the list of choices; ready to append to an error."""
+    from difflib import get_close_matches  # not needed to import glassnet
+
     known = sorted(choices)
     close = get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."

@@ -15,7 +15,7 @@ from glassnet.errors import ConfigError, did_you_mean
 from glassnet.shapes import Shape
 
 Array = np.ndarray
-Initializer = Callable[[Shape, np.random.Generator], Array]
+Initializer = Callable[[Shape, "np.random.Generator"], Array]  # quoted: not yet loaded by NumPy
 
 
 def fans(shape: Shape) -> tuple[int, int]:
