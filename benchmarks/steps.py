@@ -118,7 +118,7 @@ def time_inference(case: Case, args: argparse.Namespace) -> dict[str, object]:
     """The row of one image in, scores out, from Python."""
     net = case.ours()
     x = data_of(net, 1)[0][:1]
-    predict = Prediction(net, net.input_shape, net.output_shape[-1], capacity=1, threads=args.threads)
+    predict = Prediction(net, net.input_shape, capacity=1, threads=args.threads)
     contestants: dict[str, Callable[[], object]] = {"glassnet": lambda: predict(x)}
     image = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     for name, memory in FORMATS.items():

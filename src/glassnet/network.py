@@ -145,7 +145,7 @@ class Sequential(Chain):
 
             capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
-                return Prediction(self, shape, (self.output_shape or (0,))[-1], capacity=capacity)
+                return Prediction(self, shape, capacity=capacity)
             except RecordingError as error:
                 if self.backend == "compiled":
                     raise

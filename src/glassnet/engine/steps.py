@@ -231,7 +231,6 @@ class Prediction:
         self,
         net: LayerLike,
         input_shape: Shape,
-        outputs: int,
         *,
         capacity: int,
         threads: int | None = None,
@@ -239,7 +238,6 @@ class Prediction:
     ) -> None:
         self.slots = Slots()
         self.capacity = capacity
-        self.scores = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
         ops = RecordingOps(capacity)
         x = ops.batch("input", input_shape)
         channels = input_shape[-1]
@@ -248,6 +246,7 @@ class Prediction:
         gather = Operation("gather", [ops.bound(a, "feed") for a in (images, *identity)], [x], "input")
         ops.operations.append(gather)
         scores, _ = ops.call(net, x, False)
+        self.scores = aligned(scores.size, np.float32).reshape(scores.shape)
         exported = Symbol((1,), "exported", batched=False)
         ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
         self.compiled = compile_operations(
@@ -263,7 +262,7 @@ class Prediction:
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, *input_shape) float32, N at most the capacity -> a new (N, K). Threads that call take turns."""
+        """(N, *input_shape) float32, N at most the capacity -> a new (N, ...). Threads that call take turns."""
         n, compiled = len(x), self.compiled
         x = np.ascontiguousarray(x, np.float32)
         threads = compiled.workers if compiled.macs * n // compiled.capacity > WORTH_A_THREAD else 1

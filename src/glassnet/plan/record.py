@@ -113,6 +113,12 @@ class RecordingOps(Ops):
     # Pooling ---------------------------------------------------------------------------------------------
 
     def max_pool2d(self, x: Symbol, geometry: Geometry) -> tuple[Symbol, Symbol]:
+        height, width = geometry.kernel
+        if height * width > 1 << 16:
+            raise RecordingError(
+                f"{self._scope} has a window of {height}x{width}; recorded ones hold at most {1 << 16} values, for "
+                "their positions are 16 bits wide."
+            )
         shape = (x.shape[0], *geometry.output, x.shape[-1])
         y, index = self._add(
             "max_pool2d", [x], [shape, shape], geometry=geometry, dtypes=[np.float32, np.uint16]
