@@ -15,7 +15,7 @@ from glassnet.plan.plan import Span, Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned
 
-LARGE = 1 << 18
+LARGE = 1 << 20
 """Bytes of a linear layer's weights beyond which all samples go through it together, split by output."""
 
 
