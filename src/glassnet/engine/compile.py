@@ -119,8 +119,8 @@ def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np
         return aligned(local, np.uint8), aligned(shared, np.uint8)
     except MemoryError:
         raise EngineError(
-            f"The activations of {capacity} samples need {local + shared} bytes, more than there are. Use a smaller "
-            "batch, or cut it in more parts with accumulate."
+            f"The activations of {capacity} samples need {local + shared} bytes, more than there are. Use a "
+            "smaller batch, or cut it in more parts with accumulate."
         ) from None
 
 

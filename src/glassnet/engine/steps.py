@@ -262,7 +262,7 @@ class Prediction:
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, *input_shape) float32, N at most the capacity -> a new (N, ...). Threads that call take turns."""
+        """(N, *input_shape) float32, N at most the capacity -> a new (N, ...). Callers take turns."""
         n, compiled = len(x), self.compiled
         x = np.ascontiguousarray(x, np.float32)
         threads = compiled.workers if compiled.macs * n // compiled.capacity > WORTH_A_THREAD else 1
