@@ -95,7 +95,9 @@ def resnet8() -> gn.Sequential:
             gn.Conv2d(filters, 3, padding=1, bias=False),
             gn.BatchNorm2d(),
         ]
-        shortcut = [gn.Conv2d(filters, 1, stride=stride, bias=False), gn.BatchNorm2d()] if stride > 1 else None
+        shortcut = (
+            [gn.Conv2d(filters, 1, stride=stride, bias=False), gn.BatchNorm2d()] if stride > 1 else None
+        )
         return [gn.Residual(main, shortcut), gn.ReLU()]
 
     layers = [gn.Conv2d(16, 3, padding=1, bias=False), gn.BatchNorm2d(), gn.ReLU()]
@@ -176,12 +178,14 @@ def copy_weights(net: gn.Sequential, model: nn.Module) -> None:
         for module in modules:
             for tensor in (module.weight, module.bias):
                 if tensor is not None:
-                    value = torch.from_numpy(channels_first(net, net.store.value(next(arrays)), tuple(tensor.shape)))
+                    value = torch.from_numpy(
+                        channels_first(net, net.store.value(next(arrays)), tuple(tensor.shape))
+                    )
                     tensor.copy_(value)
 
 
 def channels_first(net: gn.Sequential, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter in PyTorch's order: (O, C, kh, kw), and Linear's inputs as (C, H, W) where they were an image."""
+    """A parameter in PyTorch's order: (O, C, kh, kw); Linear's inputs as (C, H, W) where they were an image."""
     if value.ndim == 4:
         return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
     if value.ndim == 1:

@@ -4,8 +4,8 @@
     python benchmarks/steps.py --json     the same, and one JSON object as the last line
     python benchmarks/steps.py --only "2 complex" --rounds 15
 
-A step gathers its batch, runs forward, loss and backward and updates by plain SGD, on both sides; PyTorch runs
-eager, in the better of its two memory formats. Losses after five steps are compared before anything is timed.
+A step gathers its batch, runs forward, loss and backward and updates by plain SGD, on both sides; PyTorch
+runs eager, in the better of its two memory formats. Losses after five steps are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from networks import CASES, Case, copy_weights
 from timer import Times, spread, take_turns
 from torch import nn
 
 import glassnet as gn
 from glassnet.engine.peak import measure_peak
 from glassnet.engine.steps import Prediction, TrainingStep
+from networks import CASES, Case, copy_weights
 
 LR = 1e-3
 SAMPLES = 512
@@ -62,7 +62,9 @@ def our_step(net: gn.Sequential, batch: int, threads: int) -> tuple[Callable[[],
     return run, step
 
 
-def their_step(case: Case, net: gn.Sequential, batch: int, memory: torch.memory_format) -> Callable[[], float]:
+def their_step(
+    case: Case, net: gn.Sequential, batch: int, memory: torch.memory_format
+) -> Callable[[], float]:
     """The same in PyTorch."""
     images, labels = data_of(net, batch)
     model = case.theirs()
@@ -131,7 +133,9 @@ def time_inference(case: Case, args: argparse.Namespace) -> dict[str, object]:
     return row(case.name, "infer", 1, times, predict.compiled.macs, args)
 
 
-def their_prediction(model: nn.Module, image: np.ndarray, memory: torch.memory_format) -> Callable[[], np.ndarray]:
+def their_prediction(
+    model: nn.Module, image: np.ndarray, memory: torch.memory_format
+) -> Callable[[], np.ndarray]:
     def run() -> np.ndarray:
         with torch.inference_mode():
             return model(torch.from_numpy(image).contiguous(memory_format=memory)).numpy()
@@ -139,14 +143,17 @@ def their_prediction(model: nn.Module, image: np.ndarray, memory: torch.memory_f
     return run
 
 
-def row(name: str, mode: str, batch: int, times: Times, macs: int, args: argparse.Namespace) -> dict[str, object]:
+def row(
+    name: str, mode: str, batch: int, times: Times, macs: int, args: argparse.Namespace
+) -> dict[str, object]:
     best = min(FORMATS, key=times.median)
     ratios = times.ratios(best, "glassnet")
     seconds = times.median("glassnet")
     peak = args.threads * measure_peak()
     print(
         f"{name:10s} {mode:5s} {batch:4d}  {1e3 * seconds:9.3f} {1e3 * times.median(best):9.3f}  "
-        f"{spread(ratios):20s} {2e-9 * macs / seconds:6.0f} GF/s {100 * 2 * macs / seconds / peak:5.1f} %  {best}",
+        f"{spread(ratios):20s} {2e-9 * macs / seconds:6.0f} GF/s "
+        f"{100 * 2 * macs / seconds / peak:5.1f} %  {best}",
         flush=True,
     )
     return {
@@ -162,7 +169,9 @@ def row(name: str, mode: str, batch: int, times: Times, macs: int, args: argpars
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     parser.add_argument("--only", action="append", help="a network of the table; may be repeated")
     parser.add_argument("--rounds", type=int, default=7)
@@ -170,8 +179,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"{args.threads} threads of {os.cpu_count()} processors, PyTorch {torch.__version__}, {args.rounds} rounds")
-    print("network    mode  batch       ms  torch ms  ratio (spread)        speed  of peak  PyTorch's better format")
+    print(
+        f"{args.threads} threads of {os.cpu_count()} processors, PyTorch {torch.__version__}, "
+        f"{args.rounds} rounds"
+    )
+    print("network    mode  batch       ms  torch ms  ratio (spread)        speed  of peak  PyTorch's format")
     rows = []
     for case in CASES:
         if args.only and case.name not in args.only:

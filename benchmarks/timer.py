@@ -23,7 +23,9 @@ class Times:
         return [a / b for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True)]
 
 
-def take_turns(contestants: Mapping[str, Callable[[], object]], *, rounds: int = 7, seconds: float = 0.2) -> Times:
+def take_turns(
+    contestants: Mapping[str, Callable[[], object]], *, rounds: int = 7, seconds: float = 0.2
+) -> Times:
     """Warm all up, then time each for about `seconds` a round."""
     calls = {name: _calls_in(run, seconds) for name, run in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
