@@ -190,6 +190,15 @@ def test_the_error_of_a_symbol_says_what_to_do():
     )
 
 
+def test_a_window_too_large_for_its_positions_is_refused():
+    net = gn.Sequential([gn.MaxPool2d(257), gn.Flatten(), gn.Linear(5)], input_shape=(300, 300, 3))
+    message = message_of(RecordingError, train, net, "compiled", Recipe(steps=1), images(10, (300, 300, 3)))
+    assert message == (
+        "maxpool2d_1 has a window of 257x257; recorded ones hold at most 65536 values, for their positions "
+        "are 16 bits wide."
+    )
+
+
 class Forgetful(TwoBiases):
     def backward(self, ops, dy, saved, *, input_grad=True):
         return dy, {"a": ops.bias_grad(dy)}

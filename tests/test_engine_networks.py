@@ -12,6 +12,7 @@ import pytest
 import glassnet as gn
 from glassnet.train.stepper import Clip
 from networks import NETWORKS, Recipe, assert_alike, images, network, train
+from oracles import oracle
 
 TOLERANCE = 1e-4
 exact = np.float64
@@ -40,6 +41,16 @@ def test_predictions_are_those_of_the_reference(layers):
     wanted = twin.scores(x)
     for got in (net.scores(x), np.concatenate([net.scores(x[:1]), net.scores(x[1:8]), net.scores(x[8:])])):
         assert np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+
+
+def test_predictions_may_be_images():
+    net = gn.Sequential([gn.Conv2d(4, 3, padding="same"), gn.ReLU(), gn.Conv2d(2, 1)], input_shape=(8, 7, 3))
+    x = images(20).inputs()
+    net.backend, twin = "compiled", net.as_dtype(exact)
+    twin.backend = "reference"
+    got, wanted = net.scores(x), twin.scores(x)
+    assert got.shape == wanted.shape == (20, 8, 7, 2)
+    assert np.abs(got - wanted).max() <= TOLERANCE
 
 
 OPTIMIZERS = [
@@ -148,3 +159,46 @@ def test_a_wrong_gradient_would_be_seen():
     _, theirs = both(NETWORKS["plain"], Recipe())
     with pytest.raises(AssertionError, match="is wrong by"):
         assert_alike(ours, theirs, TOLERANCE)
+
+
+def to_torch(array):
+    """(kh, kw, C, O) -> (O, C, kh, kw); (in, out) -> (out, in)."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def test_twenty_steps_are_those_of_pytorch():
+    """The same network, rates and batches; weights go in before and are compared after."""
+    torch = oracle("torch")
+    nn, net, split, recipe = torch.nn, network(NETWORKS["plain"]()), images(), Recipe()
+    names = ["conv2d_1", "conv2d_2", "linear_1", "linear_2"]
+    modules = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 10, 3), nn.Linear(60, 16), nn.Linear(16, 5)]
+    with torch.no_grad():
+        for name, module in zip(names, modules, strict=True):
+            for kind in ("weight", "bias"):
+                getattr(module, kind).copy_(torch.tensor(to_torch(getattr(net[name], kind))))
+
+    def forward(x):
+        x = nn.functional.max_pool2d(modules[1](modules[0](x).relu()).relu(), 2)
+        return modules[3](modules[2](x.permute(0, 2, 3, 1).flatten(1)).relu())
+
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    losses = []
+    for step, ((index, *_),) in enumerate(recipe.batches(split, 5)):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 / (1 + 0.1 * step)
+        optimizer.zero_grad()
+        x = torch.tensor(split.inputs(index)).permute(0, 3, 1, 2)
+        loss = nn.functional.cross_entropy(forward(x), torch.tensor(split.labels[index]))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    outcome = train(net, "compiled", recipe)
+    sizes = [len(parts[0][0]) for parts in recipe.batches(split, 5)]
+    ours = [part.sum() for part in np.split(outcome.losses, np.cumsum(sizes)[:-1])]
+    assert ours == pytest.approx(losses, rel=TOLERANCE)
+    for name, module in zip(names, modules, strict=True):
+        for kind in ("weight", "bias"):
+            theirs = getattr(module, kind).detach().numpy()
+            error = np.abs(to_torch(outcome.tensors[f"{name}.{kind}"]) - theirs).max()
+            assert error <= TOLERANCE * np.abs(theirs).max()
