@@ -22,7 +22,7 @@ RECIPE = Recipe(steps=5, batch=24)
 @pytest.fixture
 def threads(monkeypatch):
     """A function that sets the number of threads, which even the smallest network then uses."""
-    monkeypatch.setattr(steps, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiling, "WORTH_A_THREAD", 1)
     return lambda count: monkeypatch.setenv("GLASSNET_NUM_THREADS", str(count))
 
 

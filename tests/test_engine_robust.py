@@ -18,7 +18,7 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import Split
-from glassnet.engine import steps
+from glassnet.engine import compile as compiling
 from glassnet.errors import EngineError, NotFiniteError
 from glassnet.preprocessing import Preprocessing
 from glassnet.train.compiled import CompiledStepper
@@ -104,7 +104,7 @@ def test_denormal_weights_cost_nothing():
 
 
 def test_networks_train_at_once_in_several_threads(monkeypatch):
-    monkeypatch.setattr(steps, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiling, "WORTH_A_THREAD", 1)
     monkeypatch.setenv("GLASSNET_NUM_THREADS", "2")
     names = ["plain", "residual", "branches"]
     alone = {name: train(network(NETWORKS[name]()), "compiled").bits() for name in names}
@@ -142,8 +142,8 @@ def test_one_network_predicts_for_several_threads():
 FORK = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from glassnet.engine import steps
-steps.WORTH_A_THREAD = 1
+from glassnet.engine import compile as compiling
+compiling.WORTH_A_THREAD = 1
 from networks import NETWORKS, images, network, train
 net, x = network(NETWORKS["plain"]()), images().inputs()
 net.backend = "compiled"
@@ -179,7 +179,7 @@ class Snapshots(gn.train.Callback):
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.08])
 def test_ctrl_c_leaves_the_state_of_a_whole_step(delay, monkeypatch):
     """Whatever the signal meets, weights and running state are those of a step of an undisturbed run."""
-    monkeypatch.setattr(steps, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiling, "WORTH_A_THREAD", 1)
     monkeypatch.setenv("GLASSNET_NUM_THREADS", "2")
     settings = {"val_fraction": 0, "batch_size": 2, "backend": "compiled", "epochs": 60}
     undisturbed = Snapshots()

@@ -45,6 +45,13 @@ class Compiled:
     arenas: tuple[np.ndarray, np.ndarray]
     macs: int
 
+    def threads_for(self, samples: int) -> int:
+        """All workers, or one where there is little work to share. One sample is shared by all or by none."""
+        together = any(section.kind == "together" for section in self.program.sections)
+        if together or self.macs * samples // self.capacity > WORTH_A_THREAD:
+            return self.workers
+        return 1
+
     def block_of(self, operation: Operation) -> np.ndarray:
         """The argument blocks, a row a worker, of an operation's one step."""
         return next(
@@ -58,6 +65,10 @@ class Compiled:
         """The number of the first section of that name; the number of sections where there is none."""
         names = [section.name for section in self.sections]
         return names.index(name) if name in names else len(names)
+
+
+WORTH_A_THREAD = 2_000_000
+"""Multiply-adds, some 20 microseconds of one core, below which another thread can only hurt."""
 
 
 def stops_samples(operation: Operation) -> bool:
@@ -106,8 +117,11 @@ def compile_operations(
         cache.compile_all([*(step.kernel for s in sections for step in s.steps), *tiles, *KERNELS], cpu)
     sections, memory = lowered(chunk, None)
     arenas = _arenas(memory, capacity, workers)
-    bound = [_bind(section, layout, memory, arenas, capacity, chunk, workers) for section in sections]
     macs = sum(step.macs_of(capacity) for section in sections for step in section.steps)
+    together = capacity == 1 and workers > 1 and macs > WORTH_A_THREAD
+    bound = [
+        _bind(section, layout, memory, arenas, capacity, chunk, workers, together) for section in sections
+    ]
     bound_program = program.Program(bound, cpu)
     return Compiled(sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs)
 
@@ -132,23 +146,39 @@ def _bind(
     capacity: int,
     chunk: int,
     workers: int,
+    together: bool,
 ) -> program.Section:
-    """The section with an argument block a worker for each step."""
+    """The section with an argument block a worker for each step.
+
+    Where workers go through one sample `together`, they share the memory of the first and the rows of tables.
+    """
+    together = together and section.by_sample
 
     def bound(step: Step) -> program.Step:
         blocks = []
         for worker in range(workers):
             arguments: list[object] = []
-            for argument in step.arguments:
+            for number, argument in enumerate(step.arguments):
                 if isinstance(argument, Span | Rows):
-                    arguments += _operand(argument, layout, memory, arenas, capacity, chunk, worker)
+                    owner = 0 if together else worker
+                    arguments += _operand(argument, layout, memory, arenas, capacity, chunk, owner)
+                elif together and number == step.parts:
+                    arguments.append(_part(argument, worker, workers))
                 else:
                     arguments.append(argument)
             blocks.append(step.kernel.block(*arguments))
-        return program.Step(step.kernel, np.stack(blocks), units=0 if section.by_sample else step.units)
+        units, shared = (0 if section.by_sample else step.units), step.parts is not None
+        return program.Step(step.kernel, np.stack(blocks), units=units, shared=shared)
 
     steps = [bound(step) for step in section.steps]
+    if together:
+        return program.Section("together", steps)
     return program.Section("sample" if section.by_sample else "spread", steps, chunk=chunk, leaves=LEAVES)
+
+
+def _part(table: np.ndarray, worker: int, workers: int) -> np.ndarray:
+    """One worker's rows of a table."""
+    return table[len(table) * worker // workers : len(table) * (worker + 1) // workers]
 
 
 def _operand(

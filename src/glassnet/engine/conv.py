@@ -31,9 +31,9 @@ def tile_rows(
 ) -> None:
     """Each output row of each sample from a table of tiles (address, offset in x, w, y and bias).
 
-    rows: for each output row its offset in x and in w, and R, the kernel rows that lie inside x there. sizes:
-    S and K. strides: y from one output row to the next, then the steps of x (pixel, r, s, k), of w (r, s, k)
-    and the pixel of y. halo: (height, width) of y whose halo is to be cleared, (0, 0) if another step does.
+    rows: for each output row its offset in x and in w, R, the kernel rows that lie inside x there, and its
+    offset in y. sizes: S and K. strides: the steps of x (pixel, r, s, k), of w (r, s, k) and the pixel of y.
+    halo: (height, width) of y where its halo is to be cleared, (0, 0) where another step does.
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at
@@ -47,14 +47,14 @@ def tile_rows(
                     (rows[i, 2], sizes[0], sizes[1]),
                     x,
                     x_start + rows[i, 0] + tiles[t, 1],
-                    (strides[1], 0),
-                    (strides[2], strides[3], strides[4]),
+                    (strides[0], 0),
+                    (strides[1], strides[2], strides[3]),
                     w,
                     rows[i, 1] + tiles[t, 2],
-                    (strides[5], strides[6], strides[7]),
+                    (strides[4], strides[5], strides[6]),
                     y,
-                    y_start + i * strides[0] + tiles[t, 3],
-                    (strides[8], 0),
+                    y_start + rows[i, 3] + tiles[t, 3],
+                    (strides[7], 0),
                     bias,
                     tiles[t, 4],
                 )
@@ -101,8 +101,9 @@ def tile_weight_grad(
 ) -> None:
     """dw[leaf] += x^T dy of each sample, from a table of tiles.
 
-    tiles: address to start at zero, to start at dw, offset in x, in dy, in dw, and S, the rows of dy whose rows
-    of x exist. Sums run over `width` pixels. strides: x (row, outer, s, k), dy (s, k), dw (row, outer).
+    tiles: address to start at zero, to start at dw, offset in x, in dy, in dw, and S, the rows of dy that
+    read rows of x that exist. Sums run over `width` pixels. strides: x (row, outer, s, k), dy (s, k), dw (row,
+    outer).
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at

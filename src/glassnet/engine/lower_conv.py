@@ -90,22 +90,24 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     else:
         extents, s_steps = (kw, own), (dw * c, own * o)
     block = kw * own * o
-    strides = (to.row, sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o)
-    rows = _kernel_rows([(u, u * dh - top) for u in range(kh)], sh, height, of, block)
+    strides = (sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o)
+    rows = _kernel_rows([(u, u * dh - top) for u in range(kh)], sh, height, of, block, to.row)
     return [_rows_step(context, x, w, bias, y, rows, tiles, extents, strides, (to.height, to.width), macs)]
 
 
 def _kernel_rows(
-    taps: Sequence[tuple[int, int]], step: int, count: int, of: Image, block: int
+    taps: Sequence[tuple[int, int]], step: int, count: int, of: Image, block: int, down: int
 ) -> list[list[int]]:
-    """(offset in x, in w, kernel rows) of each output row: only the taps (kernel row, image row of output 0)
-    that lie inside the image; where none does, the first, which reads zeros of the halo.
+    """(offset in x, in w, kernel rows, offset in y) of each output row.
+
+    Only the taps (kernel row, image row of output 0) that lie inside the image count; where none does, the
+    first, which reads zeros of the halo.
     """
     rows = []
     for i in range(count):
         inside = [t for t, (_, at) in enumerate(taps) if 0 <= at + i * step < of.height] or [0]
         first = inside[0]
-        rows.append([(taps[first][1] + i * step) * of.row, first * block, len(inside)])
+        rows.append([(taps[first][1] + i * step) * of.row, first * block, len(inside), i * down])
     return rows
 
 
@@ -124,7 +126,7 @@ def _rows_step(
 ) -> Step:
     weights = w if isinstance(w, np.ndarray) else context.flat(w)
     tables = (table(rows), table(tiles), ints(sizes), ints(strides), ints(halo))
-    return Step(conv.tile_rows, (span(x), weights, bias, span(y), *tables), macs=macs)
+    return Step(conv.tile_rows, (span(x), weights, bias, span(y), *tables), macs=macs, parts=4)
 
 
 def ints(values: Any) -> np.ndarray:
@@ -167,10 +169,10 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
         else:
             tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
             block = len(q.taps) * (o // groups) * c
-            rows = _kernel_rows(p.taps, 1, p.count, of, block)
+            rows = _kernel_rows(p.taps, 1, p.count, of, block, down_step)
             extents, s_steps = _phase_steps(q, groups, c, o)
             down = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
-            strides = (down_step, o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step)
+            strides = (o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step)
             weights = turned.arguments[-1]
             share = macs // len(full)
             steps.append(
@@ -289,7 +291,7 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     strides = ints((1, outer[0], sh * of.row, sw * c, by.row, o, o, outer[1]))
     arguments = (span(x), span(dy), parts, table(tiles), width, strides)
     return [
-        Step(conv.tile_weight_grad, arguments, macs=macs),
+        Step(conv.tile_weight_grad, arguments, macs=macs, parts=3),
         sum_leaves_into(parts, total, context, adding=context.slots.adding),
     ]
 
@@ -301,7 +303,7 @@ def _weight_tile(context: Context, rows: int, columns: Columns, *, inner: int = 
 
 
 def _rows_inside(first: int, step: int, rows: int, count: int) -> tuple[int, int]:
-    """(first, number) of the output rows i for which image row first + i*step exists; one, of zeros, if none."""
+    """(first, number) of the output rows i for which image row first + i*step exists; if none, row 0."""
     inside = [i for i in range(count) if 0 <= first + i * step < rows] or [0]
     return inside[0], len(inside)
 

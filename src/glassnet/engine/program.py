@@ -4,6 +4,8 @@
              steps with one chunk of samples before the next
     spread   step after step, each cut among all workers, with a barrier after each
     single   step after step, by one worker
+    together step after step on all samples, for batches of fewer samples than workers: every worker makes the
+             calls of `shared` steps, whose blocks give each its own part, and worker 0 the others
 
 Leaves, and the ranges of all calls, depend on the number of samples alone, never on that of workers. A kernel
 that sums over samples does so per leaf, in order, and whoever adds the leaves does so in a fixed order: the
@@ -41,9 +43,9 @@ WORDS = 80
 
 # What the columns of the tables are.
 KIND, BEGIN, END, CHUNK, LEAVES = range(5)
-KERNEL, ARGUMENTS, ARGUMENTS_STEP, UNITS, UNITS_PER_SAMPLE, GRAIN = range(6)
-SAMPLE, SPREAD, SINGLE = 0, 1, 2
-_KINDS = {"sample": SAMPLE, "spread": SPREAD, "single": SINGLE}
+KERNEL, ARGUMENTS, ARGUMENTS_STEP, UNITS, UNITS_PER_SAMPLE, GRAIN, SHARED = range(7)
+SAMPLE, SPREAD, SINGLE, TOGETHER = range(4)
+_KINDS = {"sample": SAMPLE, "spread": SPREAD, "single": SINGLE, "together": TOGETHER}
 
 # A wait pauses for some microseconds, then lets other threads have the core: two workers may share one.
 PAUSES = 200
@@ -63,13 +65,14 @@ class Step:
     units: int = 0
     units_per_sample: int = 0
     grain: int = 1
+    shared: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
     """Steps that are shared among workers in one way; `chunk` and `leaves` (at most) are for samples."""
 
-    kind: Literal["sample", "spread", "single"]
+    kind: Literal["sample", "spread", "single", "together"]
     steps: Sequence[Step]
     chunk: int = 1
     leaves: int = 8
@@ -87,7 +90,7 @@ class Program:
                 (_KINDS[section.kind], end - len(section.steps), end, section.chunk, section.leaves)
                 for section, end in zip(sections, ends, strict=True)
             ),
-            _table((*_place(step, cpu), step.units, step.units_per_sample, step.grain) for step in steps),
+            _table((*_place(s, cpu), s.units, s.units_per_sample, s.grain, s.shared) for s in steps),
         ]
         self.words = [word for table in self._tables for word in (table.ctypes.data, *table.shape)]
 
@@ -177,6 +180,15 @@ def _run_parts(section: Words, steps: Words, control: Words, worker: int) -> Non
             _barrier(control)
 
 
+@inline
+def _run_together(section: Words, steps: Words, control: Words, worker: int) -> None:
+    for i in range(section[BEGIN], section[END]):
+        if steps[i, SHARED] or worker == 0:
+            _call(steps, i, 0, control[SAMPLES], 0, 1, worker)
+        if i < section[END] - 1:
+            _barrier(control)
+
+
 @kernel
 def play(sections: i64[2], steps: i64[2], control: i64[1], lo: i64, hi: i64, worker: i64) -> None:
     """One worker's part of sections lo to hi."""
@@ -185,6 +197,8 @@ def play(sections: i64[2], steps: i64[2], control: i64[1], lo: i64, hi: i64, wor
         for s in range(lo, hi):
             if sections[s, KIND] == SAMPLE:
                 _run_samples(sections[s], steps, control, worker)
+            elif sections[s, KIND] == TOGETHER:
+                _run_together(sections[s], steps, control, worker)
             else:
                 _run_parts(sections[s], steps, control, worker)
             _barrier(control)

@@ -21,9 +21,6 @@ from glassnet.plan.symbols import Operation, RecordingError, Symbol
 from glassnet.shapes import Shape
 from glassnet.store import Slot, Store, aligned
 
-WORTH_A_THREAD = 2_000_000
-"""Multiply-adds, some 20 microseconds of one core, below which another thread can only hurt."""
-
 OWN_MEMORY = {"conv2d_weight_grad", "linear_weight_grad", "bias_grad"}
 """Gradients that are computed right where the store keeps them."""
 
@@ -120,7 +117,7 @@ class TrainingStep:
             reuse=reuse,
         )
         self._executor = Executor()
-        self.threads = min(workers, 1 + self.compiled.macs // WORTH_A_THREAD)
+        self.threads = self.compiled.threads_for(capacity)
         self._guard_section, self._clip_section, self._update_section = map(
             self.compiled.first, ("guard", "clip", "update")
         )
@@ -265,7 +262,7 @@ class Prediction:
         """(N, *input_shape) float32, N at most the capacity -> a new (N, ...). Callers take turns."""
         n, compiled = len(x), self.compiled
         x = np.ascontiguousarray(x, np.float32)
-        threads = compiled.workers if compiled.macs * n // compiled.capacity > WORTH_A_THREAD else 1
+        threads = compiled.threads_for(n)
         with self._lock:
             self._blocks[:, 0] = x.ctypes.data
             self._blocks[:, 1] = n

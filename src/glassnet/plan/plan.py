@@ -36,7 +36,8 @@ class Rows:
 class Step:
     """One call of a kernel. `placement` "sample": on a few samples at a time; else once, split in `units`.
 
-    macs: multiply-adds of one sample (of the whole step, where it is no sample step).
+    macs: multiply-adds of one sample (of the whole step, where it is no sample step). parts: the number of
+    the argument, a table, whose rows workers may share out where there are fewer samples than workers.
     """
 
     kernel: Any
@@ -44,6 +45,7 @@ class Step:
     placement: Placement = "sample"
     units: int = 1
     macs: int = 0
+    parts: int | None = None
     operation: Operation | None = None
 
     def macs_of(self, samples: int) -> int:

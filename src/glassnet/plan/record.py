@@ -116,8 +116,8 @@ class RecordingOps(Ops):
         height, width = geometry.kernel
         if height * width > 1 << 16:
             raise RecordingError(
-                f"{self._scope} has a window of {height}x{width}; recorded ones hold at most {1 << 16} values, "
-                "for their positions are 16 bits wide."
+                f"{self._scope} has a window of {height}x{width}; recorded ones hold at most {1 << 16} "
+                "values, for their positions are 16 bits wide."
             )
         shape = (x.shape[0], *geometry.output, x.shape[-1])
         y, index = self._add(

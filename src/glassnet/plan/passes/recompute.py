@@ -17,7 +17,7 @@ CHEAP = 16
 
 
 def recompute(operations: list[Operation]) -> list[Operation]:
-    """Give what comes after the loss its own copies of cheap operations, each before the first that reads it."""
+    """Give what comes after the loss its own copies of cheap operations, each before its first reader."""
     start = next((i for i, operation in enumerate(operations) if operation.kind in LOSSES), len(operations))
     forward, backward = operations[:start], operations[start:]
     for source in filter(_is_cheap, forward):
