@@ -185,7 +185,7 @@ def copy_weights(net: gn.Sequential, model: nn.Module) -> None:
 
 
 def channels_first(net: gn.Sequential, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter in PyTorch's order: (O, C, kh, kw); Linear's inputs as (C, H, W) where they were an image."""
+    """A parameter in PyTorch's order: (O, C, kh, kw); Linear's inputs as (C, H, W) if they were an image."""
     if value.ndim == 4:
         return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
     if value.ndim == 1:

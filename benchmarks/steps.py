@@ -5,7 +5,7 @@
     python benchmarks/steps.py --only "2 complex" --rounds 15
 
 A step gathers its batch, runs forward, loss and backward and updates by plain SGD, on both sides; PyTorch
-runs eager, in the better of its two memory formats. Losses after five steps are compared before anything is timed.
+runs eager, in the better of its two memory formats. Losses of five steps are compared before any is timed.
 """
 
 from __future__ import annotations

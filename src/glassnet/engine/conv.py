@@ -102,8 +102,8 @@ def tile_weight_grad(
     """dw[leaf] += x^T dy of each sample, from a table of tiles.
 
     tiles: address to start at zero, to start at dw, offset in x, in dy, in dw, and S, the rows of dy that
-    read rows of x that exist. Sums run over `width` pixels. strides: x (row, outer, s, k), dy (s, k), dw (row,
-    outer).
+    read rows of x that exist. Sums run over `width` pixels. strides: x (row, outer, s, k), dy (s, k),
+    dw (row, outer).
     """
     for n in range(lo, hi):
         x_start = (n % x.shape[0]) * x.shape[1] + x_at
