@@ -161,6 +161,19 @@ def test_memory_is_used_again():
     assert plan_memory([section], layout, capacity=9, chunk=2, reuse=False).local_bytes == 6 * 128
 
 
+def test_shared_memory_is_kept_through_a_section():
+    """The first sample writes b while the others have yet to read a."""
+    a, b = Symbol((9, 16), "a"), Symbol((9, 16), "b")
+    sections = [
+        Section("sample", [Step(None, [Rows(a)])]),
+        Section("sample", [Step(None, [Rows(a)]), Step(None, [Rows(b)])]),
+        Section("sample", [Step(None, [Rows(b)])]),
+    ]
+    plan = plan_memory(sections, Layout([]), capacity=9, chunk=2)
+    assert plan.shared_bytes == 2 * 9 * 64
+    assert plan.places[a].offset != plan.places[b].offset
+
+
 def test_an_overlap_would_be_seen(monkeypatch):
     def careless(lives, reuse):
         return [0] * len(lives), max((life.bytes for life in lives), default=0)
