@@ -1,4 +1,4 @@
-"""Layers of one's own on the engine: compiled where they can be, and where not, an error or the reference."""
+"""Layers of one's own on the engine: compiled where they can be, and where not, run in NumPy in between."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 import glassnet as gn
+from glassnet.engine.profile import profile
 from glassnet.errors import ConfigError, ShapeError
+from glassnet.plan.record import RecordingOps
+from glassnet.plan.show import show
 from glassnet.plan.symbols import RecordingError
+from glassnet.train.example import example_step
 from messages import message_of
 from networks import Recipe, assert_alike, images, network, train
 
@@ -101,7 +105,7 @@ def test_one_function_with_other_settings_is_another_kernel():
         assert_alike(train(ours, "compiled"), train(theirs, "reference"), 1e-4)
 
 
-# Layers that cannot be recorded ------------------------------------------------------------------------
+# Layers that only NumPy can run ------------------------------------------------------------------------
 
 
 class WithNumPy(gn.Layer):
@@ -155,48 +159,108 @@ class WithArrayGradient(TwoBiases):
         return dy, {"a": np.zeros(self.a.shape, self.a.dtype), "b": np.zeros(self.b.shape, self.b.dtype)}
 
 
-UNRECORDED = {
-    WithNumPy: "conv2d_1",
-    WithParameter: "withparameter_1",
-    WithNumberFirst: "withnumberfirst_1",
-    WithUfunc: "withufunc_1",
-    WithThreeArrays: "takes 3 arrays",
-    WithArrayGradient: "witharraygradient_1",
-}
+class WithState(gn.Layer):
+    """x minus a running mean of its largest values, times a factor; dropout of what is left, all in NumPy."""
+
+    def build(self, input_shape, generator):
+        self.add_parameter("factor", np.full(input_shape[-1], 0.9))
+        self.add_state("mean", np.zeros(input_shape[-1]))
+        return (input_shape[0] - 1, *input_shape[1:])
+
+    def forward(self, ops, x, train):
+        x = x[:, 1:]
+        if train:
+            ops.set_state(self.mean, 0.9 * self.mean + 0.1 * x.max(axis=(0, 1, 2)))
+        x = x - self.mean
+        return ops.dropout(x * self.factor, 0.25, 7), x
+
+    def backward(self, ops, dy, x, *, input_grad=True):
+        dy = ops.dropout(dy, 0.25, 7)
+        dx = np.zeros((len(dy), dy.shape[1] + 1, *dy.shape[2:]), dy.dtype)
+        dx[:, 1:] = dy * self.factor
+        return dx, {"factor": (dy * x).sum(axis=(0, 1, 2))}
 
 
-@pytest.mark.parametrize("layer", UNRECORDED, ids=lambda layer: layer.__name__)
-def test_a_layer_that_cannot_be_recorded_is_named(layer):
-    with pytest.raises(RecordingError, match=UNRECORDED[layer]):
-        train(network(layers(layer())), "compiled", Recipe(steps=1))
+class AroundOthers(gn.Residual):
+    """A container that joins its branches in NumPy: those inside run there too."""
+
+    def forward(self, ops, x, train):
+        y, saved = super().forward(ops, x, train)
+        return np.tanh(y), (saved, np.tanh(y))
+
+    def backward(self, ops, dy, saved, *, input_grad=True):
+        return super().backward(ops, dy * (1 - saved[1] ** 2), saved[0], input_grad=input_grad)
 
 
-@pytest.mark.parametrize("layer", UNRECORDED, ids=lambda layer: layer.__name__)
-def test_auto_trains_it_on_the_reference_and_says_so(layer, caplog):
+def around_others():
+    return AroundOthers([gn.Conv2d(6, 3, padding="same"), gn.BatchNorm2d()])
+
+
+HOSTS = [
+    *(WithNumPy, WithParameter, WithNumberFirst, WithUfunc, WithThreeArrays, WithArrayGradient),
+    *(WithState, around_others),
+]
+each_host = pytest.mark.parametrize("layer", HOSTS, ids=lambda layer: layer.__name__)
+
+
+@each_host
+@pytest.mark.parametrize("parts", [1, 3])
+def test_what_cannot_be_recorded_runs_in_numpy_between_compiled_sections(layer, parts):
+    ours, theirs = network(layers(layer())), network(layers(layer())).as_dtype(np.float64)
+    recipe = Recipe(parts=parts, optimizer=gn.SGD(lr=0.005, momentum=0.9))
+    assert_alike(train(ours, "compiled", recipe), train(theirs, "reference", recipe), 1e-4)
+    ours.backend, theirs.backend = "compiled", "reference"
+    x = np.random.default_rng(0).normal(size=(5, 8, 7, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours.scores(x), theirs.scores(x), rtol=1e-3, atol=1e-4)
+
+
+@each_host
+def test_it_is_named_in_the_log_and_marked_in_the_summary(layer, caplog):
+    net = network(layers(layer()))
+    named = list(net.children())[1]
+    marked = [row.name for row in net.summary().rows if row.host]
+    assert marked and all(name.split(".")[0] == named for name in marked)
+    assert f"{named}" in str(net.summary()) and "(host)" in str(net.summary())
     caplog.set_level(logging.INFO)
-    net, data = network(layers(layer())), gn.data.Dataset("noise", images())
-    run = gn.fit(net, data, epochs=1, batch_size=8, val_fraction=0)
-    assert run.backend == "reference"
-    said = [record.getMessage() for record in caplog.records]
-    assert any(m.startswith("Training on the reference backend: ") for m in said)
-    assert "Training on the reference backend." in said
+    run = gn.fit(net, gn.data.Dataset("noise", images()), epochs=1, batch_size=8, val_fraction=0)
+    assert run.backend == "compiled"
+    assert any(m.startswith(f"{named} runs in NumPy: ") for m in caplog.messages)
+
+
+def test_compiled_layers_are_not_marked():
+    assert not any(row.host for row in network(layers(Squash(), TwoBiases(), Gate())).summary().rows)
+
+
+def test_a_host_call_first_or_twice_in_a_row():
+    chain = [WithNumPy(), WithNumPy(), *layers(WithNumPy(), WithState())]
+    again = [WithNumPy(), WithNumPy(), *layers(WithNumPy(), WithState())]
+    assert_alike(train(network(chain), "compiled"), train(network(again), "reference"), 1e-3)
+
+
+def test_a_plan_with_a_host_call_can_be_shown_and_profiled():
+    compiled = example_step(network(layers(WithNumPy())), gn.SoftmaxCrossEntropy(), gn.SGD(), 8).compiled
+    rows, _ = show(compiled.sections, compiled.layout, compiled.memory, capacity=8, chunk=compiled.chunk)
+    hosts = [row for row in rows if row.section.endswith("host")]
+    assert [row.kernel for row in hosts] == ["WithNumPy.forward", "WithNumPy.backward"]
+    assert all(row.reads and row.writes for row in hosts)
+    measured = [row for row in profile(compiled, rounds=1).rows if row.section.endswith("host")]
+    assert [row.kernel for row in measured] == ["WithNumPy.forward", "WithNumPy.backward"]
+    assert all(row.seconds > 0 for row in measured)
 
 
 def test_the_error_of_a_symbol_says_what_to_do():
-    message = message_of(RecordingError, train, network(layers(WithNumPy())), "compiled", Recipe(steps=1))
-    assert message == (
-        "conv2d_1 conv2d is recorded, not computed: it has no clip. In forward and backward, use `ops` only; "
-        "a layer that needs NumPy runs on the reference backend."
-    )
+    ops = RecordingOps(4)
+    message = message_of(RecordingError, ops.call, WithNumPy(), ops.batch("input", (2, 2, 1)), True)
+    assert message == "input is recorded, not computed: it has no clip. `ops` has what can be compiled."
 
 
-def test_a_window_too_large_for_its_positions_is_refused():
+def test_a_window_too_large_for_its_positions_runs_in_numpy():
     net = gn.Sequential([gn.MaxPool2d(257), gn.Flatten(), gn.Linear(5)], input_shape=(300, 300, 3))
-    message = message_of(RecordingError, train, net, "compiled", Recipe(steps=1), images(10, (300, 300, 3)))
-    assert message == (
-        "maxpool2d_1 has a window of 257x257; recorded ones hold at most 65536 values, for their positions "
-        "are 16 bits wide."
-    )
+    assert [row.name for row in net.summary().rows if row.host] == ["maxpool2d_1"]
+    split = images(10, (300, 300, 3))
+    double = gn.Sequential([gn.MaxPool2d(257), gn.Flatten(), gn.Linear(5)], input_shape=(300, 300, 3))
+    recipe = Recipe(steps=1)
+    assert_alike(train(net, "compiled", recipe, split), train(double, "reference", recipe, split), 1e-4)
 
 
 class Forgetful(TwoBiases):

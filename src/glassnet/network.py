@@ -17,6 +17,7 @@ from glassnet.layers.chain import Chain, Layers
 from glassnet.losses import Loss, SoftmaxCrossEntropy
 from glassnet.ops.base import Array, Grads, Ops
 from glassnet.ops.reference import ReferenceOps
+from glassnet.plan.record import host_layers
 from glassnet.preprocessing import Preprocessing
 from glassnet.shapes import Shape, batched
 from glassnet.store import Store
@@ -65,8 +66,11 @@ class Sequential(Chain):
         return layer
 
     def summary(self) -> Summary:
-        """Output shape, parameters, multiply-adds, activation bytes and receptive field of each layer."""
-        return summarise(self.built())
+        """Output shape, parameters, multiply-adds, activation bytes and receptive field of each layer.
+
+        Layers that the compiled engine runs in NumPy are marked "(host)".
+        """
+        return summarise(self.built(), host_layers(self, self.input_shape or (), ReferenceOps))
 
     def built(self) -> Self:
         """Itself, or an error where it has no input shape yet."""
@@ -145,7 +149,7 @@ class Sequential(Chain):
 
             capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
-                return Prediction(self, shape, capacity=capacity)
+                return Prediction(self, shape, capacity=capacity, host_ops=ReferenceOps)
             except RecordingError as error:
                 if self.backend == "compiled":
                     raise

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from glassnet.layers.base import Layer
 from glassnet.layers.chain import Chain
@@ -18,7 +18,7 @@ class Row:
     """One layer. macs: multiply-adds of one sample's forward pass; bytes: its output as float32, one sample.
 
     receptive_field: the (rows, columns) of the image that one output value can see, None where it sees all;
-    the statistics of normalisation layers, which every value sees through, are left out.
+    the statistics of normalisation layers, which every value sees through, are left out. host: runs in NumPy.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Row:
     bytes: int
     receptive_field: tuple[int, int] | None
     frozen: bool
+    host: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Summary:
     def __str__(self) -> str:
         lines: list[tuple[str, ...]] = [("input", "", batched(self.input_shape), "", "", "", "")]
         for row in self.rows:
-            kind = f"{row.kind} (frozen)" if row.frozen else row.kind
+            marks = [mark for mark, holds in (("frozen", row.frozen), ("host", row.host)) if holds]
+            kind = f"{row.kind} ({', '.join(marks)})" if marks else row.kind
             sees = "all" if row.receptive_field is None else "x".join(map(str, row.receptive_field))
             counts = (f"{count:,}" for count in (row.parameters, row.macs, row.bytes))
             lines.append((row.name, kind, batched(row.output_shape), *counts, sees))
@@ -96,12 +98,13 @@ class Field:
         return Field(size, (down / sh, right / sw))
 
 
-def summarise(root: Chain) -> Summary:
-    """The rows of every layer that holds no others."""
+def summarise(root: Chain, hosts: Collection[str] = ()) -> Summary:
+    """The rows of every layer that holds no others; `hosts`: layers that run in NumPy, with all they hold."""
     rows: list[Row] = []
     image = len(root.input_shape or ()) == 3
     _walk(root, Field() if image else None, rows)
-    return Summary(root.input_shape or (), tuple(rows))
+    marked = [replace(r, host=any(f"{r.name}.".startswith(f"{host}.") for host in hosts)) for r in rows]
+    return Summary(root.input_shape or (), tuple(marked))
 
 
 def _walk(layer: Layer, field: Field | None, rows: list[Row]) -> Field | None:
@@ -130,6 +133,7 @@ def _walk(layer: Layer, field: Field | None, rows: list[Row]) -> Field | None:
             4 * math.prod(shape),
             None if field is None else (math.ceil(field.size[0]), math.ceil(field.size[1])),
             frozen=not layer.trainable and parameters > 0,
+            host=False,
         )
     )
     return field

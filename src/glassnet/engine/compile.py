@@ -9,7 +9,8 @@ import numpy as np
 
 from glassnet.engine import cache, lower_conv, lower_image, lower_linear, lower_step, program
 from glassnet.engine.cpu import Cpu, host
-from glassnet.engine.executor import KERNELS
+from glassnet.engine.executor import KERNELS, Executor
+from glassnet.engine.host import HostSection
 from glassnet.engine.kernel import interpreted
 from glassnet.engine.lower import LEAVES, LOWER, Context, Slots, lower
 from glassnet.engine.tile import TileSpec
@@ -44,6 +45,16 @@ class Compiled:
     workers: int
     arenas: tuple[np.ndarray, np.ndarray]
     macs: int
+    hosts: dict[int, HostSection]
+
+    def run(self, executor: Executor, first: int, last: int, *, samples: int, threads: int = 1) -> None:
+        """Sections first to last (exclusive), those between two host calls in one native call."""
+        for number in range(first, last):
+            if number in self.hosts:
+                executor.run(self.program, first, number, samples=samples, threads=threads)
+                self.hosts[number](samples)
+                first = number + 1
+        executor.run(self.program, first, last, samples=samples, threads=threads)
 
     def threads_for(self, samples: int) -> int:
         """All workers, or one where there is little work to share. One sample is shared by all or by none."""
@@ -57,6 +68,7 @@ class Compiled:
         return next(
             call.block
             for planned, bound in zip(self.sections, self.program.sections, strict=True)
+            if bound.steps
             for step, call in zip(planned.steps, bound.steps, strict=True)
             if step.operation is operation
         )
@@ -114,16 +126,24 @@ def compile_operations(
     tiles: dict[TileSpec, None] = {}
     sections, _ = lowered(chunk, tiles)
     if not interpreted():
-        cache.compile_all([*(step.kernel for s in sections for step in s.steps), *tiles, *KERNELS], cpu)
+        kernels = (step.kernel for s in sections if s.name != "host" for step in s.steps)
+        cache.compile_all([*kernels, *tiles, *KERNELS], cpu)
     sections, memory = lowered(chunk, None)
     arenas = _arenas(memory, capacity, workers)
+    hosts = {
+        number: HostSection(section, layout, memory, arenas[1], capacity)
+        for number, section in enumerate(sections)
+        if section.name == "host"
+    }
     macs = sum(step.macs_of(capacity) for section in sections for step in section.steps)
     together = capacity == 1 and workers > 1 and macs > WORTH_A_THREAD
     bound = [
         _bind(section, layout, memory, arenas, capacity, chunk, workers, together) for section in sections
     ]
     bound_program = program.Program(bound, cpu)
-    return Compiled(sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs)
+    return Compiled(
+        sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs, hosts
+    )
 
 
 def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +190,8 @@ def _bind(
         units, shared = (0 if section.by_sample else step.units), step.parts is not None
         return program.Step(step.kernel, np.stack(blocks), units=units, shared=shared)
 
+    if section.name == "host":
+        return program.Section("spread", [])
     steps = [bound(step) for step in section.steps]
     if together:
         return program.Section("together", steps)

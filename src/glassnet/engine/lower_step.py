@@ -87,6 +87,15 @@ def deliver(operation: Operation, context: Context) -> list[Step]:
     return [Step(update.deliver, (value, grad, adding), "batch", units=-(-value.size // update.RUN))]
 
 
+@lowers("host")
+def host(operation: Operation, context: Context) -> list[Step]:
+    """A layer in NumPy: the one kernel that is not compiled, with views of buffers as arguments."""
+    kernel = operation.settings["kernel"]
+    kernel.call.random = context.slots.random
+    symbols = (*operation.reads(), *operation.outputs)
+    return [Step(kernel, [span(s) if s.batched else context.array(s) for s in symbols], "host")]
+
+
 @lowers("squared_norm")
 def squared_norm(operation: Operation, context: Context) -> list[Step]:
     grads, sums = (context.array(s) for s in operation.reads())

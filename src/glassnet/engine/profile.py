@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from glassnet.engine.compile import Compiled
 from glassnet.engine.executor import Executor
+from glassnet.engine.host import HostSection
 from glassnet.engine.peak import measure_peak
 from glassnet.engine.program import Program, Section
 
@@ -57,28 +59,39 @@ def profile(compiled: Compiled, *, rounds: int = 7, clock: Clock = time.perf_cou
     It also updates the parameters again and again: they are of no use afterwards.
     """
     executor = Executor()
-    timed = []
-    peaks = [measure_peak()]
-    for number, (planned, bound) in enumerate(
-        zip(compiled.sections, compiled.program.sections, strict=True), 1
-    ):
-        for step, call in zip(planned.steps, bound.steps, strict=True):
-            alone = Program([Section(bound.kind, [call], bound.chunk, bound.leaves)], compiled.cpu)
-
-            def run(repeats: int, alone: Program = alone) -> float:
-                start = clock()
-                executor.run(alone, samples=compiled.capacity, repeats=repeats)
-                return (clock() - start) / repeats
-
-            repeats = max(1, int(SHORTEST / max(run(1), 1e-9)))
-            timed.append((f"{number} {planned.name}", step, np.median([run(repeats) for _ in range(rounds)])))
+    peaks, timed = [measure_peak()], []
+    for number, section in enumerate(compiled.sections):
+        for place, step in enumerate(section.steps):
+            alone = _alone(compiled, number, place, executor)
+            repeats = max(1, int(SHORTEST / max(_time(alone, 1, clock), 1e-9)))
+            seconds = float(np.median([_time(alone, repeats, clock) for _ in range(rounds)]))
+            timed.append((f"{number + 1} {section.name}", step, seconds))
         peaks.append(measure_peak())
     peak = max(peaks)
     rows = []
-    for section, step, seconds in timed:
+    for name, step, seconds in timed:
         macs, operation = step.macs_of(compiled.capacity), step.operation
         assert operation is not None
-        share = 2 * macs / float(seconds) / peak
-        kernel = step.kernel.name
-        rows.append(Row(section, operation.layer, operation.kind, kernel, float(seconds), macs, share))
+        share = 2 * macs / seconds / peak
+        rows.append(Row(name, operation.layer, operation.kind, step.kernel.name, seconds, macs, share))
     return Profile(tuple(rows), peak)
+
+
+def _time(run: Callable[[int], None], repeats: int, clock: Clock) -> float:
+    start = clock()
+    run(repeats)
+    return (clock() - start) / repeats
+
+
+def _alone(compiled: Compiled, section: int, step: int, executor: Executor) -> Callable[[int], None]:
+    """What runs one step that many times."""
+    if section in compiled.hosts:
+        return partial(_run_host, compiled.hosts[section], step, compiled.capacity)
+    bound = compiled.program.sections[section]
+    alone = Program([Section(bound.kind, [bound.steps[step]], bound.chunk, bound.leaves)], compiled.cpu)
+    return lambda repeats: executor.run(alone, samples=compiled.capacity, repeats=repeats)
+
+
+def _run_host(host: HostSection, step: int, samples: int, repeats: int) -> None:
+    for _ in range(repeats):
+        host.run(step, samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +78,7 @@ class TrainingStep:
         threads: int | None = None,
         cpu: Cpu | None = None,
         reuse: bool = True,
+        host_ops: Callable[..., Ops] | None = None,
     ) -> None:
         assert net.input_shape is not None and net.output_shape is not None
         store = net.store
@@ -94,7 +95,7 @@ class TrainingStep:
         self._pending = aligned(len(store.state), np.float32)
         self._store = store
 
-        ops = RecordingOps(capacity)
+        ops = RecordingOps(capacity, host_ops)
         x = ops.batch("input", net.input_shape)
         feed = [ops.bound(a, "feed") for a in (images, self.index, scale, shift)]
         ops.operations.append(Operation("gather", feed, [x], "input"))
@@ -200,9 +201,11 @@ class TrainingStep:
         for name, array in self._scalars.items():
             array[:] = scalars[name]
         self._run(self._update_section, len(self.compiled.sections), 0)
+        for host in self.compiled.hosts.values():
+            host.commit()
 
     def _run(self, first: int, last: int, samples: int) -> None:
-        self._executor.run(self.compiled.program, first, last, samples=samples, threads=self.threads)
+        self.compiled.run(self._executor, first, last, samples=samples, threads=self.threads)
 
 
 def _runs(store: Store, optimizer: Rule) -> list[tuple[str, int, int]]:
@@ -232,10 +235,11 @@ class Prediction:
         capacity: int,
         threads: int | None = None,
         cpu: Cpu | None = None,
+        host_ops: Callable[..., Ops] | None = None,
     ) -> None:
         self.slots = Slots()
         self.capacity = capacity
-        ops = RecordingOps(capacity)
+        ops = RecordingOps(capacity, host_ops)
         x = ops.batch("input", input_shape)
         channels = input_shape[-1]
         images = np.zeros((1, *input_shape), np.float32)  # in its place, each call's own
@@ -267,7 +271,7 @@ class Prediction:
             self._blocks[:, 0] = x.ctypes.data
             self._blocks[:, 1] = n
             self.slots.samples[0] = n
-            self._executors[threads].run(compiled.program, samples=n, threads=threads)
+            compiled.run(self._executors[threads], 0, len(compiled.sections), samples=n, threads=threads)
             return self.scores[:n].copy()
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from glassnet.ops.base import Grads, LayerLike, Ops
+from glassnet.plan.host import HostCall, HostKernel
 from glassnet.plan.symbols import Operation, RecordingError, Symbol
 from glassnet.shapes import Geometry, Shape
 
+log = logging.getLogger(__name__)
+
 
 class RecordingOps(Ops):
-    """Records for batches of up to `capacity` samples. Arrays of the store become symbols bound to them."""
+    """Records for batches of up to `capacity` samples. Arrays of the store become symbols bound to them.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    A layer that cannot be recorded becomes a host call on what `host_ops` makes, or an error without it.
+    """
+
+    def __init__(self, capacity: int, host_ops: Callable[..., Ops] | None = None) -> None:
+        self.capacity, self._host_ops = capacity, host_ops
         self.operations: list[Operation] = []
         self._scope = ""
         self._bound: dict[tuple[int, Shape], Symbol] = {}
@@ -64,19 +72,60 @@ class RecordingOps(Ops):
 
     def call(self, layer: LayerLike, x: Symbol, train: bool) -> tuple[Symbol, Any]:
         outer, self._scope = self._scope, layer.name
+        start = len(self.operations)
         try:
-            return super().call(layer, x, train)
+            y, saved = super().call(layer, x, train)
+            self._rehearse(layer, y, saved, train)
+            return y, saved
+        except RecordingError as error:
+            if self._host_ops is None:
+                raise
+            log.info("%s runs in NumPy: %s", layer.name or "The network", error)
+            del self.operations[start:]
+            return self._host_forward(HostCall(layer, train, self._host_ops), x)
         finally:
             self._scope = outer
 
     def call_backward(
         self, layer: LayerLike, dy: Symbol, saved: Any, *, input_grad: bool = True
-    ) -> tuple[Symbol, Grads]:
+    ) -> tuple[Symbol | None, Grads]:
         outer, self._scope = self._scope, layer.name
         try:
+            if isinstance(saved, HostCall):
+                return self._host_backward(saved, dy, input_grad)
             return super().call_backward(layer, dy, saved, input_grad=input_grad)
         finally:
             self._scope = outer
+
+    def _rehearse(self, layer: LayerLike, y: Any, saved: Any, train: bool) -> None:
+        """Find out whether backward can be recorded too: a layer is compiled as a whole or not at all."""
+        results = [y]
+        if train and isinstance(y, Symbol):
+            start = len(self.operations)
+            _, grads = self.call_backward(layer, Symbol(y.shape, f"{self._scope} dy"), saved)
+            del self.operations[start:]
+            results += grads.values()
+        if not all(isinstance(result, Symbol) for result in results):
+            raise RecordingError(f"{self._scope} gives an array that a recording cannot follow.")
+
+    def _host_forward(self, call: HostCall, x: Symbol) -> tuple[Symbol, HostCall]:
+        kernel = HostKernel(f"{type(call.layer).__name__}.forward", call, call.forward)
+        call.output = self._one("host", [x], (x.shape[0], *call.try_forward(x).shape[1:]), kernel=kernel)
+        return call.output, call
+
+    def _host_backward(self, call: HostCall, dy: Symbol, input_grad: bool) -> tuple[Symbol | None, Grads]:
+        dx, grads = call.try_backward()
+        kernel = HostKernel(
+            f"{type(call.layer).__name__}.backward", call, partial(call.backward, tuple(grads))
+        )
+        outputs = {name: Symbol(grad.shape, f"{self._scope} {name}", False) for name, grad in grads.items()}
+        into = Symbol((dy.shape[0], *dx.shape[1:]), f"{self._scope} dx") if input_grad else None
+        results = [*outputs.values(), *([into] if into is not None else [])]
+        if results:
+            operation = Operation("host", [dy], results, self._scope, {"kernel": kernel})
+            operation.after = [call.output]
+            self.operations.append(operation)
+        return into, outputs
 
     def set_state(self, state: np.ndarray, value: Symbol) -> None:
         self._add("set_state", [value, state], [], batched=False)
@@ -166,10 +215,14 @@ class RecordingOps(Ops):
     def elementwise(self, function: Callable[..., Any], *arrays: Any) -> Symbol:
         symbols = [a for a in arrays if isinstance(a, Symbol)]
         numbers = arrays[len(symbols) :]
-        if not isinstance(function, FunctionType) or any(isinstance(a, Symbol | np.ndarray) for a in numbers):
+        if (
+            not isinstance(function, FunctionType)
+            or any(isinstance(a, Symbol | np.ndarray) for a in numbers)
+            or len(symbols) > 2
+        ):
             raise RecordingError(
                 f"{self._scope} calls elementwise with what cannot be compiled: it takes a Python function, "
-                "then arrays of the pass, then numbers. A parameter is none of these, for it changes."
+                "then one or two arrays of the pass, then numbers, which a parameter is not, for it changes."
             )
         scalars = tuple(map(float, numbers))
         return self._one("elementwise", symbols, symbols[0].shape, function=function, scalars=scalars)
@@ -305,3 +358,10 @@ class RecordingOps(Ops):
         scalars: Any,
     ) -> None:
         self._add("update", [parameter, grad, *state], [], rule=rule, scalars=scalars)
+
+
+def host_layers(net: LayerLike, input_shape: Shape, host_ops: Callable[..., Ops]) -> set[str]:
+    """The names of layers that only NumPy can run."""
+    ops = RecordingOps(1, host_ops)
+    ops.call(net, ops.batch("input", input_shape), True)
+    return {operation.layer for operation in ops.operations if operation.kind == "host"}

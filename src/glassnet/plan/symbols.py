@@ -46,8 +46,7 @@ class Symbol:
 
     def _refuse(self, asked: str) -> NoReturn:
         raise RecordingError(
-            f"{self.name} is recorded, not computed: it has no {asked}. In forward and backward, use `ops` "
-            "only; a layer that needs NumPy runs on the reference backend."
+            f"{self.name} is recorded, not computed: it has no {asked}. `ops` has what can be compiled."
         )
 
     def __bool__(self) -> bool:

@@ -11,6 +11,7 @@ from glassnet.data import Split
 from glassnet.engine.steps import TrainingStep
 from glassnet.losses import Loss
 from glassnet.network import Sequential
+from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
 from glassnet.train.stepper import Clip, Guard
 
@@ -28,7 +29,9 @@ class CompiledStepper:
         images = np.ascontiguousarray(split.images)
         scale, shift = split.preprocessing.scale_shift(images.dtype)
         self._net, self._loss = net, 0.0
-        self._step = TrainingStep(net, loss, optimizer, images, scale, shift, capacity=capacity, seed=seed)
+        self._step = TrainingStep(
+            net, loss, optimizer, images, scale, shift, capacity=capacity, seed=seed, host_ops=ReferenceOps
+        )
 
     @contextmanager
     def session(self) -> Iterator[None]:

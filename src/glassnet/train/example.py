@@ -9,6 +9,7 @@ import numpy as np
 from glassnet.backends import choose_backend
 from glassnet.losses import Loss
 from glassnet.network import Sequential
+from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -27,7 +28,15 @@ def example_step(
     images = generator.integers(0, 256, (batch_size, *shape), np.uint8)
     scale = np.full(shape[-1], 1 / 255, np.float32)
     step = TrainingStep(
-        net, loss, optimizer, images, scale, np.zeros_like(scale), capacity=batch_size, threads=threads
+        net,
+        loss,
+        optimizer,
+        images,
+        scale,
+        np.zeros_like(scale),
+        capacity=batch_size,
+        threads=threads,
+        host_ops=ReferenceOps,
     )
     labels = generator.integers(0, outputs, batch_size)
     target, share = loss.targets(np.eye(outputs)[labels], outputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from glassnet.plan.plan import Section, Step
 from glassnet.plan.symbols import Operation, Symbol
 
@@ -9,8 +11,8 @@ from glassnet.plan.symbols import Operation, Symbol
 def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
     """Sections in order, from each operation with its steps in order (each after the one before it).
 
-    Between "prepare" and "guard", levels alternate: even ones hold sample steps, odd ones batch steps. A step
-    stands on the first level of its kind that is not below what its operation reads.
+    Between "prepare" and "guard", levels alternate: even ones hold sample steps, odd ones batch and host
+    steps. A step stands on the first level of its kind that is not below what its operation reads.
     """
     level: dict[Symbol, int] = {}
     placed: dict[int, list[Step]] = {}
@@ -25,6 +27,14 @@ def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
                 after += 1
             placed.setdefault(after, []).append(step)
         level.update(dict.fromkeys(operation.outputs, after))
-    levels = [Section("sample" if at % 2 == 0 else "batch", placed[at]) for at in sorted(placed)]
+    levels = [section for at in sorted(placed) for section in _sections(at, placed[at])]
     ends = {name: [Section(name, steps)] if steps else [] for name, steps in fixed.items()}
     return ends["prepare"] + levels + ends["guard"] + ends["clip"] + ends["update"]
+
+
+def _sections(level: int, steps: list[Step]) -> list[Section]:
+    """A level as one section, or as several where host calls divide it."""
+    if level % 2 == 0:
+        return [Section("sample", steps)]
+    runs = groupby(steps, key=lambda step: step.placement)
+    return [Section(placement, list(run)) for placement, run in runs]
