@@ -127,7 +127,7 @@ class Recipe:
     def batches(self, split, outputs):
         """The parts of each step: (index, target, share, first sample)."""
         for step in range(self.steps):
-            size = 7 if step % 4 == 3 else self.batch
+            size = min(self.batch, 7 if step % 4 == 3 else self.batch)
             index = (step * self.batch + np.arange(size)) % len(split)
             weight = None if self.sample_weight is None else self.sample_weight[index]
             labels = split.labels[index]

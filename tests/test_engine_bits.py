@@ -44,6 +44,22 @@ def test_same_bits_on_any_number_of_threads(layers, threads):
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("name", ["plain", "residual", "mobile", "branches", "upsampling"])
+def test_same_bits_where_there_are_more_threads_than_samples(name, batch, threads):
+    """Rows of images and weights are shared then."""
+    results = []
+    for count in (1, 2, 3, 8):
+        threads(count)
+        net = network(NETWORKS[name]())
+        outcome = train(net, "compiled", Recipe(steps=3, batch=batch))
+        net.backend = "compiled"
+        results.append((*outcome.bits(), net.scores(images().inputs()[:batch]).tobytes()))
+    assert all(result == results[0] for result in results)
+    twin = network(NETWORKS[name]()).as_dtype(np.float64)
+    assert_alike(outcome, train(twin, "reference", Recipe(steps=3, batch=batch)), 1e-4)
+
+
 def test_all_threads_take_part(threads, monkeypatch):
     """Otherwise the test above would prove nothing."""
     asked = []
