@@ -67,9 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         cold = median(FIRST_STEP, times=1, GLASSNET_CACHE=cache)
         warm = median(FIRST_STEP, GLASSNET_CACHE=cache)
-    print(
-        f"process start to the end of the first training step: {warm:.2f} s, {cold:.1f} s if nothing is compiled"
-    )
+    print(f"process start to the end of the first step: {warm:.2f} s, {cold:.1f} s if nothing is compiled")
     for name in ("glassnet", "contiguous", "channels_last"):
         who = name if name == "glassnet" else f"PyTorch {name}"
         print(f"memory that training 4 at batch 64 adds, {who}: {median(MEMORY, name, times=3):.0f} MiB")
