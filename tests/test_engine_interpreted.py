@@ -43,8 +43,8 @@ def small(name):
             gn.LayerNorm(), gn.Sigmoid(), gn.Dropout(0.2), gn.Linear(5),
         ],
         "upsampling": [
-            gn.ConvTranspose2d(2, 2, stride=2), gn.Residual([gn.Conv2d(2, 3, padding=1)]), gn.ReLU(),
-            gn.Flatten(), gn.Linear(5),
+            gn.Conv2d(3, 3), gn.ReLU(), gn.ConvTranspose2d(2, 2, stride=2),
+            gn.Residual([gn.Conv2d(2, 3, padding=1)]), gn.ReLU(), gn.Flatten(), gn.Linear(5),
         ],
     }[name]  # fmt: skip
     return gn.Sequential(layers, input_shape=(4, 4, 3), seed=3)
