@@ -15,7 +15,7 @@ train: $(VENV)/base.installed
 
 test: $(VENV)/base.installed $(VENV)/test.installed $(ORACLES)
 	$(BIN)/glassnet train digits
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/lint.installed
 	$(BIN)/ruff check

@@ -16,7 +16,7 @@ from steps import our_step
 from timer import take_turns
 
 import glassnet as gn
-from glassnet.engine.peak import measure_peak
+from glassnet.engine.machine.peak import measure_peak
 from networks import complex_
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

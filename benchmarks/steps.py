@@ -22,7 +22,7 @@ from timer import Times, spread, take_turns
 from torch import nn
 
 import glassnet as gn
-from glassnet.engine.peak import measure_peak
+from glassnet.engine.machine.peak import measure_peak
 from glassnet.engine.steps import Prediction, TrainingStep
 from networks import CASES, Case, copy_weights
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from glassnet.engine.compile import compile_operations
-from glassnet.engine.executor import Executor
-from glassnet.engine.lower import Slots
+from glassnet.engine.lowering.base import Slots
+from glassnet.engine.machine.executor import Executor
 from glassnet.ops.reference import ReferenceOps
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import Operation, Symbol

@@ -15,7 +15,7 @@ from PIL import Image
 import glassnet as gn
 from glassnet.cli.app import app
 from glassnet.cli.progress import compiling
-from glassnet.engine import cache
+from glassnet.engine.machine import cache
 from glassnet.engine.profile import profile
 from glassnet.train import TrainConfig
 from glassnet.train.example import example_step
@@ -98,7 +98,7 @@ def test_profile_is_a_table_and_a_picture(capsys, tmp_path):
 def test_compiling_is_said_at_most_once_a_second_and_counted(monkeypatch):
     now = iter([10.0, 10.0, 10.5, 11.5, 11.5])
     monkeypatch.setattr("glassnet.cli.progress.time.monotonic", lambda: next(now))
-    log, said = logging.getLogger("glassnet.engine.cache"), []
+    log, said = logging.getLogger("glassnet.engine.machine.cache"), []
     before = log.level
     with compiling(said.append) as seen:
         for k in (1, 2, 3):
@@ -142,7 +142,7 @@ def test_after_a_warmup_named_models_compile_nothing(monkeypatch):
 
 
 def test_warmup_says_how_many_and_where(capsys, monkeypatch):
-    log = logging.getLogger("glassnet.engine.cache")
+    log = logging.getLogger("glassnet.engine.machine.cache")
     monkeypatch.setattr("glassnet.cli.warmup.warm_up", lambda: log.info("Compiling 1 of 1 kernels (once): x"))
     found, text = run_json(capsys, "warmup")
     assert found["compiled"] == 1 and found["folder"] == str(cache.folder())

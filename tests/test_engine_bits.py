@@ -13,7 +13,7 @@ import pytest
 import glassnet as gn
 from glassnet.engine import compile as compiling
 from glassnet.engine import steps
-from glassnet.engine.cpu import host
+from glassnet.engine.machine.cpu import host
 from networks import NETWORKS, Recipe, assert_alike, images, network, train
 
 RECIPE = Recipe(steps=5, batch=24)

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassnet.engine.executor import Executor
-from glassnet.engine.kernel import f32, i64, interpreted, kernel
-from glassnet.engine.program import Program, Section, Step
+from glassnet.engine.machine.executor import Executor
+from glassnet.engine.machine.kernel import f32, i64, interpreted, kernel
+from glassnet.engine.machine.program import Program, Section, Step
 from glassnet.errors import EngineError
 
 LEAVES = 8

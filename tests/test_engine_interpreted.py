@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import glassnet as gn
-from glassnet.engine.kernel import interpreted
+from glassnet.engine.machine.kernel import interpreted
 from networks import Recipe, assert_alike, images, train
 
 HERE = Path(__file__)

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassnet.engine import cache, cpu, kernel
-from glassnet.engine.kernel import f32, f64, i32, i64, inline, u8, u16
+from glassnet.engine.machine import cache, cpu, kernel
+from glassnet.engine.machine.kernel import f32, f64, i32, i64, inline, u8, u16
 from glassnet.errors import EngineError
 
 SCALE = 3
@@ -263,7 +263,9 @@ def test_progress_counts_what_is_missing(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert cache.compile_all([part], cpu.host()) == 1
     assert cache.compile_all([part, exponential, every_type, part], cpu.host()) == 2
-    assert [record.getMessage() for record in caplog.records if record.name == "glassnet.engine.cache"] == [
+    assert [
+        record.getMessage() for record in caplog.records if record.name == "glassnet.engine.machine.cache"
+    ] == [
         "Compiling 1 of 1 kernels (once): part",
         "Compiling 1 of 2 kernels (once): exponential",
         "Compiling 2 of 2 kernels (once): every_type",

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from engines import compiled, exact, whole
-from glassnet.engine.cpu import host
+from glassnet.engine.machine.cpu import host
 from glassnet.ops.activations import relu
 from glassnet.shapes import Geometry, geometry
 

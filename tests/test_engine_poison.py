@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from glassnet.engine import compile as compiling
-from glassnet.engine import lower, lower_conv, lower_image
-from glassnet.engine.kernel import f32, i64, kernel, u8, u16
-from glassnet.engine.tile import TileSpec
+from glassnet.engine.lowering import base, conv, image
+from glassnet.engine.machine.kernel import f32, i64, kernel, u8, u16
+from glassnet.engine.machine.tile import TileSpec
 from glassnet.plan.passes import memory
 from glassnet.plan.plan import Rows, Span, Step
 from glassnet.store import aligned
@@ -61,13 +61,13 @@ def poisoned(monkeypatch):
     kinds = set()
 
     def poisoned_lower(operation, context):
-        steps = with_poison(operation, lower.lower(operation, context), context)
+        steps = with_poison(operation, base.lower(operation, context), context)
         if any(step.kernel in (poison, poison_index) for step in steps):
             kinds.add(operation.kind)
         return steps
 
     monkeypatch.setattr(compiling, "lower", poisoned_lower)
-    for module in (compiling, lower, lower_conv, lower_image):
+    for module in (compiling, base, conv, image):
         monkeypatch.setattr(module, "aligned", nan_filled)
     return kinds
 
@@ -95,12 +95,12 @@ def gather_without_halo(
 
 
 def test_a_halo_that_is_not_cleared_is_seen(poisoned, monkeypatch):
-    gather = lower.LOWER["gather"]
+    gather = base.LOWER["gather"]
 
     def careless(operation, context):
         return [Step(gather_without_halo, gather(operation, context)[0].arguments)]
 
-    monkeypatch.setitem(lower.LOWER, "gather", careless)
+    monkeypatch.setitem(base.LOWER, "gather", careless)
     assert np.isnan(train(network(NETWORKS["plain"]()), "compiled", Recipe(steps=1)).losses).all()
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassnet.engine import cpu as cpus
-from glassnet.engine import kernel
-from glassnet.engine import llvm as codegen
-from glassnet.engine.kernel import f32, i64
-from glassnet.engine.peak import measure_peak
-from glassnet.engine.tile import Columns, TileSpec, call_tile, plan_rows, twin, vector_shapes
+from glassnet.engine.machine import cpu as cpus
+from glassnet.engine.machine import kernel
+from glassnet.engine.machine import llvm as codegen
+from glassnet.engine.machine.kernel import f32, i64
+from glassnet.engine.machine.peak import measure_peak
+from glassnet.engine.machine.tile import Columns, TileSpec, call_tile, plan_rows, twin, vector_shapes
 from glassnet.errors import EngineError
 
 HOST = cpus.host()

@@ -46,7 +46,7 @@ MAY_IMPORT = {
 
 UPWARD = {("network.py", "glassnet.io.model.save_model")}  # the one arrow up: docs/decisions/0006-saving.md
 
-COMPILER = "engine/jit.py"  # the one file that imports Numba and compiles; engine/kernel.py has the decorator
+COMPILER = "engine/machine/jit.py"  # imports Numba and compiles; kernel.py beside it has the decorator
 COMPILERS = {"cfunc", "guvectorize", "jit", "njit", "prange", "stencil", "vectorize"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 ONLY_IN = {  # library -> where it may be imported
@@ -187,7 +187,7 @@ RULES = [
 VIOLATIONS = [
     (imports_point_down, "shapes.py", "from . import network"),
     (imports_point_down, "layers/conv.py", "from ..ops.reference import ReferenceOps"),
-    (imports_point_down, "layers/conv.py", "def f():\n    from glassnet.engine.conv import conv2d"),
+    (imports_point_down, "layers/conv.py", "def f():\n    from glassnet.engine.kernels.conv import conv2d"),
     (imports_point_down, "ops/base.py", "from .reference import ReferenceOps"),
     (imports_point_down, "ops/base.py", "import glassnet.plan.record"),
     (imports_point_down, "plan/record.py", "from ..engine import executor"),
@@ -196,8 +196,8 @@ VIOLATIONS = [
     (imports_point_down, "store.py", "from glassnet.io.model import save_model"),
     (imports_point_down, "data/batches.py", "import glassnet"),
     (imports_point_down, "cleverness.py", ""),
-    (one_compiler, "engine/conv.py", "from numba import njit as compiled"),
-    (one_compiler, "engine/conv.py", "@numba.cfunc(signature)\ndef f(): pass"),
+    (one_compiler, "engine/kernels/conv.py", "from numba import njit as compiled"),
+    (one_compiler, "engine/kernels/conv.py", "@numba.cfunc(signature)\ndef f(): pass"),
     (one_compiler, "layers/conv.py", "for i in numba.prange(n): pass"),
     (only_the_command_line_prints, "network.py", "def summary():\n    print('layer')"),
     (nothing_is_unpickled_or_evaluated, "io/model.py", "import pickle"),
@@ -205,11 +205,11 @@ VIOLATIONS = [
     (nothing_is_unpickled_or_evaluated, "io/model.py", "np.load(path, allow_pickle=True)"),
     (nothing_is_unpickled_or_evaluated, "io/model.py", "exec(text)"),
     (nothing_is_unpickled_or_evaluated, COMPILER, "eval(text)"),
-    (nan_survives_fast_maths, "engine/kernel.py", "njit(fastmath=True)"),
-    (nan_survives_fast_maths, "engine/kernel.py", "FLAGS = {'contract', 'nnan'}"),
-    (nan_survives_fast_maths, "engine/tile.py", "text = f'{name} = fmul fast <16 x float> {a}, {b}'"),
+    (nan_survives_fast_maths, "engine/machine/kernel.py", "njit(fastmath=True)"),
+    (nan_survives_fast_maths, "engine/machine/kernel.py", "FLAGS = {'contract', 'nnan'}"),
+    (nan_survives_fast_maths, "engine/machine/tile.py", "text = f'{name} = fmul fast <16 x float> {a}, {b}'"),
     (libraries_stay_where_they_belong, "ops/base.py", "import numba.types"),
-    (libraries_stay_where_they_belong, "engine/kernel.py", "from numba import types"),
+    (libraries_stay_where_they_belong, "engine/machine/kernel.py", "from numba import types"),
     (libraries_stay_where_they_belong, "network.py", "def plot():\n    import matplotlib.pyplot as plt"),
     (libraries_stay_where_they_belong, "io/weights.py", "import torch"),
 ]

@@ -49,7 +49,7 @@ def installed(name: str) -> str:
 def processor() -> dict[str, Any]:
     """What code would be compiled for, and where it is kept."""
     try:
-        from glassnet.engine import cache, cpu
+        from glassnet.engine.machine import cache, cpu
     except ImportError as error:
         return {"processor": f"{platform.machine()}; the compiled engine cannot be loaded: {error}"}
     host = cpu.host()

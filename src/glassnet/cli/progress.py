@@ -118,7 +118,7 @@ class Compiling(logging.Handler):
 @contextmanager
 def compiling(say: Callable[[str], None]) -> Iterator[Compiling]:
     """Whatever is compiled inside is said, where the cache of machine code does not have it yet."""
-    log, handler = logging.getLogger("glassnet.engine.cache"), Compiling(say)
+    log, handler = logging.getLogger("glassnet.engine.machine.cache"), Compiling(say)
     before = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)

@@ -20,7 +20,7 @@ def warmup(json: JsonFlag = False) -> None:
     output, start = Output(json), time.perf_counter()
     with compiling(output.say) as seen:
         warm_up()
-    from glassnet.engine.cache import folder
+    from glassnet.engine.machine.cache import folder
 
     seconds = time.perf_counter() - start
     output.say(f"Compiled {seen.count} kernels in {seconds:.1f} s. They are kept in {folder()}.")

@@ -1,1 +1,4 @@
-"""The compiled CPU engine: kernels in Python, register tiles in LLVM IR, the threads that run them."""
+"""The compiled CPU engine: `steps` are what a backend is asked for, `compile` makes a program of a recording.
+
+lowering/ turns each operation into calls of kernels/, which machine/ compiles and runs.
+"""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glassnet.engine import cache, lower_conv, lower_image, lower_linear, lower_step, program
-from glassnet.engine.cpu import Cpu, host
-from glassnet.engine.executor import KERNELS, Executor
 from glassnet.engine.host import HostSection
-from glassnet.engine.kernel import interpreted
-from glassnet.engine.lower import LEAVES, LOWER, Context, Slots, lower
-from glassnet.engine.tile import TileSpec
+from glassnet.engine.lowering import LEAVES, LOWER, Context, Slots, is_large, lower
+from glassnet.engine.machine import cache, program
+from glassnet.engine.machine.cpu import Cpu, host
+from glassnet.engine.machine.executor import KERNELS, Executor
+from glassnet.engine.machine.kernel import interpreted
+from glassnet.engine.machine.tile import TileSpec
 from glassnet.errors import EngineError
 from glassnet.plan.passes.dead import drop_dead
 from glassnet.plan.passes.fuse import fuse
@@ -25,7 +25,6 @@ from glassnet.plan.plan import Rows, Section, Span, Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned
 
-FAMILIES = (lower_conv, lower_linear, lower_image, lower_step)  # importing them fills LOWER
 CACHE_SHARE = 0.6
 """Of a core's second-level cache, what the samples in flight may take; weights need the rest."""
 MOST_IN_FLIGHT = 16
@@ -86,7 +85,7 @@ WORTH_A_THREAD = 2_000_000
 def stops_samples(operation: Operation) -> bool:
     """Whether all samples must have come so far before any goes on, so that the whole batch is kept."""
     if operation.kind == "linear":
-        return lower_linear.is_large(operation.reads()[1].shape)
+        return is_large(operation.reads()[1].shape)
     return operation.kind == "batch_norm_statistics"
 
 

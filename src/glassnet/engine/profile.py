@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 
 from glassnet.engine.compile import Compiled
-from glassnet.engine.executor import Executor
 from glassnet.engine.host import HostSection
-from glassnet.engine.peak import measure_peak
-from glassnet.engine.program import Program, Section
+from glassnet.engine.machine.executor import Executor
+from glassnet.engine.machine.peak import measure_peak
+from glassnet.engine.machine.program import Program, Section
 
 SHORTEST = 2e-4
 """Seconds that a round lasts at least: a short step is repeated, so that starting it does not count."""

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from glassnet.engine.compile import Compiled, compile_operations
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.executor import Executor
-from glassnet.engine.lower import Slots
-from glassnet.engine.update import RUN
+from glassnet.engine.kernels.update import RUN
+from glassnet.engine.lowering.base import Slots
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.executor import Executor
 from glassnet.ops.base import Array, Grads, LayerLike, Ops
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import Operation, RecordingError, Symbol

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from glassnet import engine
-from glassnet.engine.activation import COMPILED, elementwise
-from glassnet.engine.cache import Code
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.kernel import Kernel
-from glassnet.engine.tile import TileSpec, vector_shapes
+from glassnet.engine.kernels.activation import COMPILED, elementwise
+from glassnet.engine.machine.cache import Code
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.kernel import Kernel
+from glassnet.engine.machine.tile import TileSpec, vector_shapes
 
 CHANNELS = (8, 10, 16, 32, 48)
 """They take one, two and three whole vectors, and one that ten classes leave partly empty."""

@@ -30,8 +30,8 @@ IMAGES: tuple[Shape, ...] = ((8, 8, 1), (28, 28, 1), (32, 32, 3))
 def warm_up() -> None:
     """Compile all kernels and the usual tiles, then whatever else `networks` need to train and to predict."""
     choose_backend("compiled")
-    from glassnet.engine.cache import compile_all
-    from glassnet.engine.cpu import host
+    from glassnet.engine.machine.cache import compile_all
+    from glassnet.engine.machine.cpu import host
     from glassnet.engine.warm import usual_codes
 
     compile_all(usual_codes(host()), host())

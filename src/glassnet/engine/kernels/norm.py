@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, kernel
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.machine.kernel import f32, i64, kernel
 
 ONE = np.float32(1)
 

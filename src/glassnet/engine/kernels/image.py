@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glassnet.engine.kernel import f32, i64, inline, kernel
+from glassnet.engine.machine.kernel import f32, i64, inline, kernel
 
 ZERO = np.float32(0)
 

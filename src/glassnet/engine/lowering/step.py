@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from glassnet.engine import feed, loss, update
-from glassnet.engine.image import copy_image
-from glassnet.engine.lower import NEVER, Context, lowers, rows, span
+from glassnet.engine.kernels import feed, loss, update
+from glassnet.engine.kernels.image import copy_image
+from glassnet.engine.lowering.base import NEVER, Context, lowers, rows, span
 from glassnet.plan.plan import Step
 from glassnet.plan.symbols import Operation
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.engine.image import clear_halo
-from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel
-from glassnet.engine.scalar import ONE, ZERO, normal_cdf, normal_density, sigmoid, tanh
+from glassnet.engine.kernels.image import clear_halo
+from glassnet.engine.kernels.scalar import ONE, ZERO, normal_cdf, normal_density, sigmoid, tanh
+from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel
 from glassnet.ops import activations as table
 from glassnet.plan.symbols import RecordingError
 

@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel, u8
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u8
 from glassnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL
 
 M0, M1, W0, W1 = MULTIPLIERS[0], MULTIPLIERS[1], WEYL[0], WEYL[1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from glassnet.engine.depthwise_pixel import depthwise_pixels, depthwise_sums
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import Kernel, f32, i64, kernel
+from glassnet.engine.kernels.depthwise_pixel import depthwise_pixels, depthwise_sums
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.machine.kernel import Kernel, f32, i64, kernel
 
 SUMS = 16
 """Vectors of sums that are kept in registers."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.engine.kernel import Kernel, f32, f64, i64, inline, kernel
+from glassnet.engine.machine.kernel import Kernel, f32, f64, i64, inline, kernel
 
 RUN = 1024
 

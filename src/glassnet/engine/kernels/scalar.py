@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernel import inline, intrinsic
+from glassnet.engine.machine.kernel import inline, intrinsic
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 LARGEST, SMALLEST = np.float32(88.0), np.float32(-87.0)

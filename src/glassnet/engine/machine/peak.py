@@ -9,9 +9,9 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine import cache
-from glassnet.engine.cpu import Cpu, host
-from glassnet.engine.kernel import ENTRY
+from glassnet.engine.machine import cache
+from glassnet.engine.machine.cpu import Cpu, host
+from glassnet.engine.machine.kernel import ENTRY
 
 _CHAINS = 12
 """Independent sums: more than latency times multiply-adds per cycle, fewer than registers."""

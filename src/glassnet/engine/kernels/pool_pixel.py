@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernel import intrinsic
-from glassnet.engine.vectors import F32, I16, Vectors
+from glassnet.engine.kernels.vectors import F32, I16, Vectors
+from glassnet.engine.machine.kernel import intrinsic
 
 
 @functools.cache

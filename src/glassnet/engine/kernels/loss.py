@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, inline, kernel
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.machine.kernel import f32, i64, inline, kernel
 
 ONE, TWO = np.float32(1), np.float32(2)
 SMALLEST_PROBABILITY = np.float32(1e-30)

@@ -1,14 +1,14 @@
 """Convolution and linear layers as tables of register tiles.
 
 All three passes are the same loop (see `tile`): a table lists, for one row of the output, each tile with
-where it enters its operands; a kernel walks the rows. The tables come from the lowerings in `lower_conv`.
+where it enters its operands; a kernel walks the rows. The tables come from `lowering.conv`.
 """
 
 from __future__ import annotations
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import f32, i64, kernel
-from glassnet.engine.tile import call_tile
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.machine.kernel import f32, i64, kernel
+from glassnet.engine.machine.tile import call_tile
 
 
 @kernel

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.engine import conv, depthwise
-from glassnet.engine.image import clear_image
-from glassnet.engine.lower import Context, lowers, span, sum_leaves_into
-from glassnet.engine.tile import Columns, TileSpec, plan_rows, vector_shapes
+from glassnet.engine.kernels import conv, depthwise
+from glassnet.engine.kernels.image import clear_image
+from glassnet.engine.lowering.base import Context, lowers, span, sum_leaves_into
+from glassnet.engine.machine.tile import Columns, TileSpec, plan_rows, vector_shapes
 from glassnet.plan.passes.layout import Image, Phase, phases
 from glassnet.plan.plan import Step
 from glassnet.plan.symbols import Operation, Symbol

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.engine.atomics import (
+from glassnet.engine.machine.atomics import (
     atomic_add,
     atomic_load,
     atomic_store,
@@ -31,8 +31,8 @@ from glassnet.engine.atomics import (
     pause,
     restore_denormals,
 )
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.kernel import Kernel, i64, inline, kernel
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.kernel import Kernel, i64, inline, kernel
 
 Words = NDArray[np.int64]
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo, place
-from glassnet.engine.kernel import f32, i64, kernel
-from glassnet.engine.norm import ONE
+from glassnet.engine.kernels.image import ZERO, clear_halo, place
+from glassnet.engine.kernels.norm import ONE
+from glassnet.engine.machine.kernel import f32, i64, kernel
 
 
 @kernel

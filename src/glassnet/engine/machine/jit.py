@@ -18,9 +18,9 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 from numba.np.arrayobj import make_array, populate_array
 
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.kernel import EXECUTOR, Array, Kernel, Scalar, f32, i64, is_helper, read_names
-from glassnet.engine.llvm import missing_symbols, optimise
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.kernel import EXECUTOR, Array, Kernel, Scalar, f32, i64, is_helper, read_names
+from glassnet.engine.machine.llvm import missing_symbols, optimise
 from glassnet.errors import EngineError
 
 # Never nnan or ninf: a NaN must survive to be reported. _nrt=False refuses whatever would allocate.

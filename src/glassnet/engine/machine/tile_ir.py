@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 if TYPE_CHECKING:
-    from glassnet.engine.tile import TileSpec
+    from glassnet.engine.machine.tile import TileSpec
 
 F32, I1, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FLOATS = F32.as_pointer()

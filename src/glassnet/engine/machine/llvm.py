@@ -8,7 +8,7 @@ import sys
 
 import llvmlite.binding as llvm
 
-from glassnet.engine.cpu import Cpu, host
+from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.errors import EngineError
 
 

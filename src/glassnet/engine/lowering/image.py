@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from glassnet.engine import image, layer_norm, norm, pool
-from glassnet.engine.activation import elementwise as elementwise_kernel
-from glassnet.engine.conv import mask_by_output
-from glassnet.engine.feed import dropout as dropout_kernel
-from glassnet.engine.lower import Context, lowers, rows, span, sum_leaves_into
-from glassnet.engine.lower_conv import NOTHING
+from glassnet.engine.kernels import image, layer_norm, norm, pool
+from glassnet.engine.kernels.activation import elementwise as elementwise_kernel
+from glassnet.engine.kernels.conv import mask_by_output
+from glassnet.engine.kernels.feed import dropout as dropout_kernel
+from glassnet.engine.lowering.base import Context, lowers, rows, span, sum_leaves_into
+from glassnet.engine.lowering.conv import NOTHING
 from glassnet.ops.philox import keep_threshold
 from glassnet.plan.plan import Rows, Span, Step
 from glassnet.plan.symbols import Operation, Symbol

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.engine import conv
-from glassnet.engine.image import copy_image, copy_values
-from glassnet.engine.lower import Context, lowers, span
-from glassnet.engine.lower_conv import NOTHING, columns_at, table, tile
-from glassnet.engine.tile import plan_rows
+from glassnet.engine.kernels import conv
+from glassnet.engine.kernels.image import copy_image, copy_values
+from glassnet.engine.lowering.base import Context, lowers, span
+from glassnet.engine.lowering.conv import NOTHING, columns_at, table, tile
+from glassnet.engine.machine.tile import plan_rows
 from glassnet.plan.plan import Span, Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.store import aligned

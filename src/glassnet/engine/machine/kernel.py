@@ -31,8 +31,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.engine import cache
-from glassnet.engine.cpu import Cpu, host
+from glassnet.engine.machine import cache
+from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.errors import EngineError
 
 EXECUTOR = ("lo", "hi", "leaf", "first", "worker")
@@ -182,7 +182,7 @@ class Kernel:
     def module(self, cpu: Cpu, symbol: str) -> Any:
         """Optimised LLVM IR of the entry, as `cache` asks for it."""
         try:
-            from glassnet.engine.jit import module as compiled
+            from glassnet.engine.machine.jit import module as compiled
         except ImportError as error:
             raise EngineError(
                 f"The compiled engine needs Numba, which cannot be imported here: {error}. "

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.engine.atomics import atomic_add, atomic_load, atomic_replace, call_kernel
-from glassnet.engine.kernel import ENTRY, i64, interpreted, kernel
-from glassnet.engine.program import (
+from glassnet.engine.machine.atomics import atomic_add, atomic_load, atomic_replace, call_kernel
+from glassnet.engine.machine.kernel import ENTRY, i64, interpreted, kernel
+from glassnet.engine.machine.program import (
     BLOCK,
     FIRST,
     JOB,

@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from glassnet.engine.kernel import PYTHON_AT, intrinsic
+from glassnet.engine.machine.kernel import PYTHON_AT, intrinsic
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ORDER = "seq_cst"

@@ -23,8 +23,8 @@ from typing import Protocol
 
 import llvmlite.binding as llvm
 
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.llvm import Loader, target_machine
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.llvm import Loader, target_machine
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +148,9 @@ def _engine_key(cpu: Cpu) -> str:
 @functools.cache
 def _engine_sources() -> bytes:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    folder = Path(__file__).parents[1]
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from glassnet.engine.conv import sum_leaves
-from glassnet.engine.cpu import Cpu
-from glassnet.engine.tile import TileSpec
+from glassnet.engine.kernels.conv import sum_leaves
+from glassnet.engine.machine.cpu import Cpu
+from glassnet.engine.machine.tile import TileSpec
 from glassnet.plan.passes.layout import Image, Layout
 from glassnet.plan.plan import Rows, Span, Step
 from glassnet.plan.symbols import Operation, Symbol

@@ -9,9 +9,9 @@ import functools
 
 import numpy as np
 
-from glassnet.engine.image import ZERO, clear_halo
-from glassnet.engine.kernel import Kernel, f32, i64, inline, kernel, u16
-from glassnet.engine.pool_pixel import pool_pixel, unpool_pixel
+from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.kernels.pool_pixel import pool_pixel, unpool_pixel
+from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u16
 
 LOWEST = np.float32(-np.inf)
 

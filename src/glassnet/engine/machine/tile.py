@@ -19,9 +19,9 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from glassnet.engine.cpu import Cpu, host
-from glassnet.engine.kernel import PYTHON_AT, intrinsic, publish
-from glassnet.engine.tile_ir import FLOATS, SIGNATURE, tile_module
+from glassnet.engine.machine.cpu import Cpu, host
+from glassnet.engine.machine.kernel import PYTHON_AT, intrinsic, publish
+from glassnet.engine.machine.tile_ir import FLOATS, SIGNATURE, tile_module
 from glassnet.errors import EngineError
 
 # Of a vector of half the width on a processor that splits the widest, measured on Zen 4 (ideally one half).

@@ -1,0 +1,1 @@
+"""Kernels: plain Python functions on arrays, one family a file, compiled by `machine.kernel`."""
