@@ -151,12 +151,13 @@ def _call(steps: Words, i: int, lo: int, hi: int, leaf: int, first: int, worker:
 
 
 @inline
-def _run_samples(section: Words, steps: Words, control: Words, worker: int) -> None:
+def _run_samples(section: Words, steps: Words, control: Words, worker: int, backwards: int) -> None:
     samples, chunk = control[SAMPLES], section[CHUNK]
     chunks = (samples + chunk - 1) // chunk
     leaves = leaf_count(chunks, section[LEAVES])
-    leaf = atomic_add(control, NEXT_LEAF, 1)
-    while leaf < leaves:
+    taken = atomic_add(control, NEXT_LEAF, 1)
+    while taken < leaves:
+        leaf = leaves - 1 - taken if backwards else taken
         start = leaf_start(chunks, leaves, leaf) * chunk
         stop = min(leaf_start(chunks, leaves, leaf + 1) * chunk, samples)
         lo = start
@@ -165,7 +166,7 @@ def _run_samples(section: Words, steps: Words, control: Words, worker: int) -> N
             for i in range(section[BEGIN], section[END]):
                 _call(steps, i, lo, hi, leaf, 1 if lo == start else 0, worker)
             lo = hi
-        leaf = atomic_add(control, NEXT_LEAF, 1)
+        taken = atomic_add(control, NEXT_LEAF, 1)
 
 
 @inline
@@ -194,9 +195,11 @@ def play(sections: i64[2], steps: i64[2], control: i64[1], lo: i64, hi: i64, wor
     """One worker's part of sections lo to hi."""
     before = flush_denormals()
     for _ in range(control[REPEATS]):
+        backwards = 0  # every other time, for the leaves taken last are in the cache
         for s in range(lo, hi):
             if sections[s, KIND] == SAMPLE:
-                _run_samples(sections[s], steps, control, worker)
+                _run_samples(sections[s], steps, control, worker, backwards)
+                backwards = 1 - backwards
             elif sections[s, KIND] == TOGETHER:
                 _run_together(sections[s], steps, control, worker)
             else:

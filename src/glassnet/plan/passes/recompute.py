@@ -23,8 +23,8 @@ def recompute(operations: list[Operation]) -> list[Operation]:
     for source in filter(_is_cheap, forward):
         y = source.outputs[0]
         readers = [i for i, operation in enumerate(backward) if y in operation.inputs]
-        if not readers:
-            continue
+        if not readers or any(backward[i].kind.startswith("batch_norm") for i in readers):
+            continue  # normalisation reads its input in two sections: it would be kept all the same
         again = Symbol(y.shape, f"{y.name} again")
         for i in readers:
             backward[i].inputs = [again if symbol is y else symbol for symbol in backward[i].inputs]
