@@ -113,7 +113,8 @@ def test_samples_go_depth_first_through_leaves(executor, samples, chunk, threads
     assert (order[:, 0] == 123).all()
     chunks = -(-samples // chunk)
     leaves = min(chunks, LEAVES)
-    edges = [min(chunks * leaf // leaves * chunk, samples) for leaf in range(leaves + 1)] if leaves else []
+    sizes = [chunks // leaves + (leaf < chunks % leaves) for leaf in range(leaves)]  # larger ones first
+    edges = [min(chunk * sum(sizes[:leaf]), samples) for leaf in range(leaves + 1)] if leaves else []
     for leaf in range(leaves):
         part = order[edges[leaf] : edges[leaf + 1]]
         assert (part[:, 1] == leaf).all()

@@ -10,6 +10,7 @@ import numpy as np
 from glassnet.engine.host import HostSection
 from glassnet.engine.lowering import LEAVES, LOWER, Context, Slots, is_large, lower
 from glassnet.engine.machine import cache, program
+from glassnet.engine.machine.arena import arena
 from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.engine.machine.executor import KERNELS, Executor
 from glassnet.engine.machine.kernel import interpreted
@@ -23,7 +24,6 @@ from glassnet.plan.passes.recompute import recompute
 from glassnet.plan.passes.schedule import schedule
 from glassnet.plan.plan import Rows, Section, Span, Step
 from glassnet.plan.symbols import Operation, Symbol
-from glassnet.store import aligned
 
 CACHE_SHARE = 0.6
 """Of a core's second-level cache, what the samples in flight may take; weights need the rest."""
@@ -149,8 +149,8 @@ def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np
     """The memory of the samples that each worker has in flight, and that of the whole batch."""
     local, shared = workers * memory.local_bytes, memory.shared_bytes
     try:
-        return aligned(local, np.uint8), aligned(shared, np.uint8)
-    except MemoryError:
+        return arena(local), arena(shared)
+    except (MemoryError, OSError):
         raise EngineError(
             f"The activations of {capacity} samples need {local + shared} bytes, more than there are. Use a "
             "smaller batch, or cut it in more parts with accumulate."

@@ -116,8 +116,8 @@ def leaf_count(chunks: int, most: int) -> int:
 
 @inline
 def leaf_start(chunks: int, leaves: int, leaf: int) -> int:
-    """The first chunk of a leaf; leaves are nearly equal."""
-    return chunks * leaf // leaves
+    """The first chunk of a leaf; leaves are nearly equal, the larger ones first, which balances them best."""
+    return leaf * (chunks // leaves) + min(leaf, chunks % leaves)
 
 
 @inline
