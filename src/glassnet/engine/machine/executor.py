@@ -21,12 +21,14 @@ from glassnet.engine.machine.kernel import ENTRY, i64, interpreted, kernel
 from glassnet.engine.machine.program import (
     BLOCK,
     FIRST,
-    JOB,
     LAST,
     PAUSES,
+    REPEATS,
+    SAMPLES,
     STARTED,
     STATE,
     WORDS,
+    WORKERS,
     Program,
     play,
     wait,
@@ -80,18 +82,22 @@ class _Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._control = _aligned_words(WORDS)
+        self._words = self._control.data  # quicker to set from Python than an array
+        self._program: Program | None = None
         self._address = self._control.ctypes.data
+        self._block_at = self._address + 8 * BLOCK
         self._process = os.getpid()
         self._closing = False
         self._calls = 0
         self._called = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._play = play.interpret if interpreted() else ENTRY(play.address())
-        self._size = 1 if interpreted() else threads
+        self._size = self._words[WORKERS] = 1 if interpreted() else threads
         if self._size > 1:
             self._control[STATE] = self._size - 1
             self._lead, self._serve = ENTRY(lead.address()), ENTRY(serve.address())
-            self._block = lead.block(self._control, play.address(), self._address + 8 * BLOCK)
+            self._block = lead.block(self._control, play.address(), self._block_at)
+            self._lead_at = self._block.ctypes.data
             for worker in range(1, self._size):
                 thread = threading.Thread(target=self._work, args=(worker,), daemon=True)
                 thread.name = f"glassnet-{worker}"
@@ -100,15 +106,18 @@ class _Team:
 
     def run(self, program: Program, first: int, last: int, samples: int, repeats: int) -> None:
         """Run sections of `program` on all workers."""
-        control, block = self._control, self._address + 8 * BLOCK
-        job = [samples, repeats, first, last, self._size, 0, *program.words, self._address, WORDS]
-        control[JOB : JOB + len(job)] = job
+        words = self._words
+        words[SAMPLES], words[REPEATS], words[STARTED] = samples, repeats, 0
+        words[FIRST], words[LAST] = first, last
+        if program is not self._program:
+            self._program, block = program, [*program.words, self._address, WORDS]
+            self._control[BLOCK : BLOCK + len(block)] = block
         if self._size == 1:
-            self._play(block, first, last, 0, 0, 0)
+            self._play(self._block_at, first, last, 0, 0, 0)
             return
         while True:
-            self._lead(self._block.ctypes.data, 0, 0, 0, 0, 0)
-            if control[STARTED]:
+            self._lead(self._lead_at, 0, 0, 0, 0, 0)
+            if words[STARTED]:
                 return
             self._call()
 
@@ -127,7 +136,7 @@ class _Team:
 
     def _work(self, worker: int) -> None:
         seen = np.zeros(1, np.int64)
-        block = serve.block(self._control, seen, play.address(), self._address + 8 * BLOCK)
+        block = serve.block(self._control, seen, play.address(), self._block_at)
         while not self._closing:
             calls = self._calls
             self._serve(block.ctypes.data, 0, 0, 0, 0, worker)
