@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glassnet.engine import compile as compiling
-from glassnet.engine.lowering import base, conv, image
+from glassnet.engine.lowering import base, conv, image, linear
 from glassnet.engine.machine.kernel import f32, i64, kernel, u8, u16
 from glassnet.engine.machine.tile import TileSpec
 from glassnet.plan.passes import memory
@@ -67,7 +67,8 @@ def poisoned(monkeypatch):
         return steps
 
     monkeypatch.setattr(compiling, "lower", poisoned_lower)
-    for module in (compiling, base, conv, image):
+    monkeypatch.setattr(compiling, "arena", lambda count: nan_filled(count, np.uint8))
+    for module in (base, conv, linear, image):
         monkeypatch.setattr(module, "aligned", nan_filled)
     return kinds
 
