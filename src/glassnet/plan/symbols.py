@@ -38,12 +38,6 @@ class Symbol:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of one sample (of all, where there is no sample axis)."""
-        shape = self.shape[1:] if self.batched else self.shape
-        return math.prod(shape) * np.dtype(self.dtype).itemsize
-
     def _refuse(self, asked: str) -> NoReturn:
         raise RecordingError(
             f"{self.name} is recorded, not computed: it has no {asked}. `ops` has what can be compiled."
