@@ -29,6 +29,10 @@ class RunFolderError(GlassnetError, OSError):
     """A run folder that cannot be written or read."""
 
 
+class CheckpointError(GlassnetError, OSError):
+    """A checkpoint that cannot be written, or none that can be used."""
+
+
 class NotFiniteError(GlassnetError, ArithmeticError):
     """A loss, activation or gradient became NaN or infinite; nothing was updated."""
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -25,8 +25,13 @@ ENTRY: Final = "glassnet"
 HEADER_LIMIT: Final = 16 << 20
 """Bytes. A thousand layers take under one mebibyte."""
 AXES_LIMIT: Final = 8
+DTYPES: Final = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
+"""The kinds of numbers that a file may hold, by their names in a header. A model holds the first only."""
+MODEL: Final = ("F32",)
 
 Tensors = dict[str, np.ndarray]
+Place = tuple[str, tuple[int, ...], int, int]
+"""What a header says of one tensor: (NumPy dtype, shape, first byte, end)."""
 Document = dict[str, Any]
 
 
@@ -44,16 +49,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, Document]:
     """
     with open(path, "rb") as file:
         header, places = read_header(path, file)
-        data = file.read()
-    end = max((stop for _, _, stop in places.values()), default=0)
-    if len(data) != end:
-        raise FileFormatError(
-            f"{path} is truncated or altered: its header describes {end} bytes of tensors, found {len(data)}."
-        )
-    tensors = {
-        name: np.frombuffer(data, "<f4", math.prod(shape), start).reshape(shape)
-        for name, (shape, start, _) in places.items()
-    }
+        tensors = read_tensors(path, file, places)
     expected, document = opened(path, header)
     found = digest(tensors, document)
     if found != expected:
@@ -76,9 +72,9 @@ def canonical(value: Any) -> str:
 
 
 def read_header(
-    path: str | os.PathLike[str], file: BinaryIO
-) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int, int]]]:
-    """(metadata, {tensor: (shape, first byte, end)}), consistent with each other and with the file's size."""
+    path: str | os.PathLike[str], file: BinaryIO, dtypes: Collection[str] = MODEL
+) -> tuple[dict[str, Any], dict[str, Place]]:
+    """(metadata, {tensor: its place}), consistent with each other and with the file's size."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
@@ -93,28 +89,44 @@ def read_header(
         )
     try:
         entries = json.loads(file.read(length))
-        metadata = dict(entries.pop("__metadata__"))
-        places = {name: place(entry) for name, entry in entries.items()}
+        metadata = dict(entries.pop("__metadata__", {}))
+        places = {name: place(entry, dtypes) for name, entry in entries.items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} is no glassnet model: its header cannot be read ({error}).") from error
     at = 0
-    for name, (_, first, end) in sorted(places.items(), key=lambda item: item[1][1]):
+    for name, (_, _, first, end) in sorted(places.items(), key=lambda item: item[1][2]):
         if first != at:
             raise FileFormatError(f"{path} was altered: {name} must begin at byte {at}, found {first}.")
         at = end
     return metadata, places
 
 
-def place(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], int, int]:
-    """(shape, first byte, end) of one tensor; ValueError where they do not agree."""
+def place(entry: Mapping[str, Any], dtypes: Collection[str]) -> Place:
+    """Where one tensor is; ValueError where dtype, shape and bytes do not agree."""
     shape, (first, end) = tuple(entry["shape"]), entry["data_offsets"]
-    if entry["dtype"] != "F32":
-        raise ValueError(f"dtype must be F32, got {entry['dtype']}")
+    if entry["dtype"] not in dtypes:
+        raise ValueError(f"dtype must be {' or '.join(dtypes)}, got {entry['dtype']}")
+    dtype = np.dtype(DTYPES[entry["dtype"]])
     if not all(type(n) is int and n > 0 for n in shape) or len(shape) > AXES_LIMIT:
         raise ValueError(f"a shape is up to {AXES_LIMIT} numbers from 1 on, got {list(shape)}")
-    if type(first) is not int or first < 0 or end != first + 4 * math.prod(shape):
+    if type(first) is not int or first < 0 or end != first + dtype.itemsize * math.prod(shape):
         raise ValueError(f"a tensor {list(shape)} cannot take bytes {first} to {end}")
-    return shape, first, end
+    return dtype.str, shape, first, end
+
+
+def read_tensors(path: str | os.PathLike[str], file: BinaryIO, places: Mapping[str, Place]) -> Tensors:
+    """The tensors after a header that `read_header` has read; they are read-only."""
+    end = max((end for *_, end in places.values()), default=0)
+    found = os.fstat(file.fileno()).st_size - file.tell()
+    data = file.read(end) if found == end else b""
+    if found != end or len(data) != end:
+        raise FileFormatError(
+            f"{path} is truncated or altered: its header describes {end} bytes of tensors, found {found}."
+        )
+    return {
+        name: np.frombuffer(data, dtype, math.prod(shape), first).reshape(shape)
+        for name, (dtype, shape, first, _) in places.items()
+    }
 
 
 def opened(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> tuple[str, Document]:
