@@ -318,8 +318,8 @@ def test_version(capsys):
         (["predict", "runs/digits-1", "eight.png"], "eight.png: No such file or directory."),
         (
             ["predict", "runs/digits-1", "runs/digits-1/config.toml"],
-            "runs/digits-1/config.toml is not an image that Pillow can read (cannot identify image file "
-            "'runs/digits-1/config.toml').",
+            "runs/digits-1/config.toml is not an image that can be read: its content is none of JPEG, PNG, "
+            "WEBP, BMP, GIF, TIFF, PPM.",
         ),
         (["summary", "digit"], "There is no data set named 'digit'. Did you mean 'digits'?"),
     ],

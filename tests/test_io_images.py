@@ -89,7 +89,7 @@ def test_a_damaged_image_is_named(tmp_path):
     path = saved(tmp_path / "a.png", np.kron(PIXELS, np.ones((50, 50), np.uint8)))
     path.write_bytes(path.read_bytes()[:-80])
     message = message_of(FileFormatError, read_images, path, GREY)
-    assert message.startswith(f"{path} is not an image that Pillow can read (")
+    assert message.startswith(f"{path} is not an image that can be read: ")
 
 
 def test_an_image_needs_a_preprocessing(tmp_path):

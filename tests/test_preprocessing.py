@@ -52,7 +52,13 @@ def test_apply_leaves_its_argument_alone(generator):
 
 
 def test_dict_holds_plain_values_only():
-    assert GREY.to_dict() == {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
+    assert GREY.to_dict() == {
+        "size": [2, 3],
+        "mean": [0.25],
+        "std": [0.5],
+        "channels": "L",
+        "resize": "stretch",
+    }
     assert "size" not in RGB.to_dict()
 
 
@@ -129,6 +135,12 @@ def test_images_that_do_not_fit_are_refused(images, error, message):
     assert message_of(error, GREY.apply, images) == message
 
 
+def test_settings_from_before_there_was_resize_mean_stretch():
+    assert Preprocessing.from_dict({"mean": [0.25], "std": [0.5], "channels": "L"}).resize == "stretch"
+    cropped = Preprocessing((2, 3), (0.25,), (0.5,), "L", "crop")
+    assert Preprocessing.from_dict(cropped.to_dict()) == cropped != GREY
+
+
 SETTINGS = {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
 
 
@@ -136,6 +148,7 @@ SETTINGS = {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
     ("change", "message"),
     [
         ({"channels": "BGR"}, "channels must be 'L' or 'RGB', got 'BGR'."),
+        ({"resize": "pad"}, "resize must be 'stretch' or 'crop', got 'pad'."),
         ({"mean": [0.1, 0.2]}, "mean must be one finite number a channel, 1 for 'L', got [0.1, 0.2]."),
         ({"mean": 0.1}, "mean must be one finite number a channel, 1 for 'L', got 0.1."),
         ({"mean": [True]}, "mean must be one finite number a channel, 1 for 'L', got [True]."),
@@ -146,7 +159,7 @@ SETTINGS = {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
         ({"size": [0, 3]}, "size must be None or (height, width), two whole numbers from 1 on, got [0, 3]."),
         ({"size": 28}, "size must be None or (height, width), two whole numbers from 1 on, got 28."),
         ({"means": [0.1]}, "Preprocessing has no setting 'means'. Did you mean 'mean'?"),
-        ({"gamma": 2}, "Preprocessing has no setting 'gamma'. Known: channels, mean, size, std."),
+        ({"gamma": 2}, "Preprocessing has no setting 'gamma'. Known: channels, mean, resize, size, std."),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(change, message):

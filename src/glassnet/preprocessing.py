@@ -15,6 +15,9 @@ from glassnet.errors import ConfigError, DataError, ShapeError, did_you_mean
 CHANNELS: Final = {"L": 1, "RGB": 3}
 """Channel orders by Pillow's names: grey, and red-green-blue."""
 
+RESIZES: Final = ("stretch", "crop")
+"""How a photo comes to `size`: both sides for themselves, or in proportion and then the centre of it."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -26,16 +29,20 @@ class Preprocessing:
     size: the (H, W) that every image must have; None where any size will do.
     mean, std: one number a channel, in unit scale.
     channels: "L" (grey, C = 1) or "RGB" (C = 3).
+    resize: how an image file of another size comes to `size`, one of RESIZES; arrays must have it already.
     """
 
     size: tuple[int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: str
+    resize: str = "stretch"
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
             raise ConfigError(f"channels must be 'L' or 'RGB', got {self.channels!r}.")
+        if self.resize not in RESIZES:
+            raise ConfigError(f"resize must be 'stretch' or 'crop', got {self.resize!r}.")
         for name in ("mean", "std"):
             object.__setattr__(self, name, self._per_channel(name))
         if min(self.std) <= 0:
@@ -79,18 +86,21 @@ class Preprocessing:
         return (1 / (unit * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """The four settings as plain values that JSON and TOML can hold (size is left out where None)."""
+        """The settings as plain values that JSON and TOML can hold (size is left out where None)."""
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
         return {key: value for key, value in plain.items() if value is not None}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of to_dict. Refuses unknown and missing keys with ConfigError."""
+        """The inverse of to_dict. Refuses unknown and missing keys with ConfigError.
+
+        Settings from before there was `resize` mean "stretch".
+        """
         known = [field.name for field in fields(cls)]
         for key in settings:
             if key not in known:
                 raise ConfigError(f"Preprocessing has no setting {key!r}." + did_you_mean(str(key), known))
-        missing = [key for key in known if key not in settings and key != "size"]
+        missing = [key for key in known if key not in settings and key not in ("size", "resize")]
         if missing:
             raise ConfigError(f"Preprocessing lacks {' and '.join(missing)}.")
         return cls(**{"size": None, **settings})
