@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -41,19 +41,19 @@ class Checkpoints:
         """
         number = max((number for number, _ in self._files()), default=0) + 1
         before = max(self._finished(), default=0) if self._whole is None else self._whole
+        path = self._manifest(number)
         try:
             self._make_folder()
-            manifest.write(self._manifest(number), tensors, facts)
-            manifest.read(self._manifest(number))
+            manifest.write(path, tensors, facts)
+            manifest.read(path)
         except (OSError, FileFormatError) as error:
-            self._remove(number)
+            remove(path, manifest.tensors_path(path))
             raise CheckpointError(
                 f"A checkpoint cannot be written: {described(error, self.folder)} Earlier ones are as they "
                 "were. Make room or mend the place, then resume the run."
             ) from error
         self._whole = number
-        for old in {number for number, _ in self._files()} - {before, number}:
-            self._remove(old)
+        remove(*(old for found, old in sorted(self._files()) if found not in (before, number)))
 
     def latest(self) -> tuple[Tensors, Document]:
         """(tensors, facts) of the newest checkpoint that is whole; the tensors are read-only.
@@ -79,12 +79,17 @@ class Checkpoints:
     def _manifest(self, number: int) -> Path:
         return self.folder / f"{number:08d}.json"
 
-    def _files(self) -> Iterator[tuple[int, Path]]:
-        """(number, path) of every file of ours, whole or not; nothing where the folder cannot be listed."""
-        with suppress(OSError):
-            for path in self.folder.iterdir():
-                if match := NAME.fullmatch(path.name):
-                    yield int(match[1]), path
+    def _files(self) -> list[tuple[int, Path]]:
+        """(number, path) of every file of ours, whole or not; none where there is no folder yet."""
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(
+                f"The checkpoints in {self.folder} cannot be listed: {error.strerror}. Mend the place first."
+            ) from error
+        return [(int(match[1]), path) for path in paths if (match := NAME.fullmatch(path.name))]
 
     def _finished(self) -> set[int]:
         """The numbers of the checkpoints that have a manifest."""
@@ -95,11 +100,12 @@ class Checkpoints:
             self.folder.mkdir()
             flush_folder(self.folder.parent)
 
-    def _remove(self, number: int) -> None:
-        """Remove that checkpoint as far as the place lets us; the manifest first, which makes it none."""
-        for path in sorted(path for found, path in self._files() if found == number):
-            with suppress(OSError):
-                path.unlink()
+
+def remove(*paths: Path) -> None:
+    """Remove these files as far as the place lets us. A manifest comes before its tensors."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def described(error: Exception, place: Path) -> str:
