@@ -1,0 +1,149 @@
+"""What a recipe is: everything that decides the result of a published system, and how one seed is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glassnet.data import Dataset, Split, load
+from glassnet.network import Sequential
+from glassnet.preprocessing import Preprocessing
+from glassnet.recipes.result import SeedResult
+from glassnet.train import Callback, Run, TrainConfig
+from glassnet.train.fitting import resume, run
+from glassnet.train.metrics import evaluation
+from glassnet.train.models import tables_of
+
+Say = Callable[[str], None]
+CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+"""What is kept of each epoch."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the publication reports: its title and place, test and train accuracy, seconds, cost by epoch."""
+
+    source: str
+    test_accuracy: float | None = None
+    train_accuracy: float | None = None
+    seconds: float | None = None
+    cost: dict[int, float] = field(default_factory=dict)
+
+
+class Log(Callback):
+    """The publication's own lines: said as they come, and kept for the result, through interruptions too."""
+
+    def __init__(self, say: Say) -> None:
+        self.lines: list[str] = []
+        self._say = say
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        self.lines.append(line)
+        self._say(line)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"lines": np.frombuffer("\n".join(self.lines).encode(), np.uint8)} if self.lines else {}
+
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        if "lines" in tensors:
+            self.lines = tensors["lines"].tobytes().decode().split("\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A published system, or what its task gets today.
+
+    config: all settings of training; its `data` is the set that is wanted, `prepare` the part of it that is
+    used and how it is scaled. network: the network with first weights from a seed. required: test accuracy
+    that the mean over `seeds` must reach. today: the recipe that solves the same task as one would now.
+    log: what says the publication's own lines. scores: how the trained network is asked, where one look at
+    each image is not all (the mean over shifted copies, say).
+    """
+
+    name: str
+    about: str
+    published: Published
+    config: TrainConfig
+    network: Callable[[int], Sequential]
+    prepare: Callable[[Dataset], Dataset] = lambda data: data
+    required: float | None = None
+    seeds: int = 3
+    today: str = ""
+    log: Callable[[Say], Log] = Log
+    scores: Callable[[Sequential, np.ndarray], np.ndarray] = Sequential.scores
+
+    def settings(self) -> dict[str, Any]:
+        """All settings but the seed, as plain values; `rates` has the layers that learn at another rate."""
+        net = self.network(0)
+        plain = self.config.to_dict() | {"layers": tables_of(net)}
+        rates = {layer.name: layer.lr_factor * layer.trainable for layer in net.walk() if layer.tensors}
+        plain["rates"] = {name: rate for name, rate in rates.items() if rate != 1}
+        return {key: value for key, value in plain.items() if key not in ("seed", "model")}
+
+    def train(
+        self,
+        seed: int,
+        *,
+        data: Dataset | None = None,
+        steps: int | None = None,
+        folder: Path | None = None,
+        callbacks: Iterable[Callback] = (),
+        say: Say = lambda line: None,
+    ) -> SeedResult:
+        """One run of this recipe, evaluated on test and training images.
+
+        data: in place of the set that the config names. steps: a rehearsal, one epoch over the first images
+        that make so many steps. folder: of the run, which goes on where an earlier one was interrupted.
+        say: is given the publication's log lines. Raises DataError that names missing files, where they were
+        sought and how to provide them.
+        """
+        data = self.prepare(load(self.config.data) if data is None else data)
+        net = self.network(seed)
+        config = self.config.override(f"seed={seed}")
+        if steps is not None:
+            config = config.override("epochs=1")
+            data = replace(data, train=data.train[: steps * config.batch_size])
+        if folder is not None:
+            config = TrainConfig(**config.to_dict() | {"layers": tables_of(net)})
+        log = self.log(say)
+        done = trained(net, data, config, folder, [log, *callbacks])
+        return SeedResult(
+            seed=seed,
+            test_accuracy=self.accuracy(net, data.test),
+            train_accuracy=self.accuracy(net, data.train),
+            seconds=done.seconds,
+            backend=done.backend,
+            curve=tuple({name: getattr(record, name) for name in CURVE} for record in done.history),
+            log=tuple(log.lines),
+        )
+
+    def accuracy(self, net: Sequential, split: Split | None) -> float | None:
+        """The trained network on a split."""
+        if split is None:
+            return None
+        return evaluation(self.scores(net, split.images), split, net.loss).accuracy
+
+
+def trained(
+    net: Sequential, data: Dataset, config: TrainConfig, folder: Path | None, callbacks: Sequence[Callback]
+) -> Run:
+    """The run in that folder, new or resumed."""
+    if folder is not None and (folder / "checkpoints").exists():
+        return resume(folder, data=data, net=net, callbacks=callbacks)[1]
+    return run(net, data, config, run_dir=folder, callbacks=callbacks)
+
+
+def scaled(data: Dataset, mean: float = 0.0) -> Dataset:
+    """Grey images as x / 255 - mean, as most publications feed them."""
+    preprocessing = Preprocessing(data.image_shape[:2], (mean,), (1.0,), "L")
+
+    def split(split: Split | None) -> Split | None:
+        return None if split is None else replace(split, preprocessing=preprocessing)
+
+    train = replace(data.train, preprocessing=preprocessing)
+    return replace(data, train=train, val=split(data.val), test=split(data.test))
