@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from glassnet import __version__
 from glassnet.cli.doctor import doctor
 from glassnet.cli.evaluate import evaluate
+from glassnet.cli.explain import explain
 from glassnet.cli.gradcheck import gradcheck
 from glassnet.cli.plan import plan
 from glassnet.cli.predict import predict
@@ -61,7 +62,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary, gradcheck, plan, profile, warmup, doctor):
+for command in (train, evaluate, predict, summary, gradcheck, explain, plan, profile, warmup, doctor):
     app.command()(command)
 
 

@@ -22,9 +22,9 @@ from glassnet.summary import table
 Method = Callable[[Sequential, Any, Array], Array]
 """(net, images, class numbers) -> maps (N, H, W)."""
 
-LIMIT = 0.5
-"""The rank correlation from which on a map of random weights counts as the same. The paper names no limit;
-here a map must lose half of its order."""
+LIMIT = 0.7
+"""The rank correlation r from which on a map of random weights counts as the same: r^2 is then about 1/2.
+The paper names no limit."""
 
 
 @dataclass(frozen=True)
