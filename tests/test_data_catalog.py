@@ -1,4 +1,4 @@
-"""load: the digits in the package, MNIST and Fashion-MNIST from files, and names that are none."""
+"""load: the digits in the package, MNIST and Fashion-MNIST from files, own files, and names that are none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import glassnet.data
+from glassnet.data import catalog
 from glassnet.data.catalog import IDX_SETS, load
-from glassnet.errors import DataError, FileFormatError
+from glassnet.errors import ConfigError, DataError, FileFormatError
 from messages import message_of
 from oracles import oracle
 
@@ -136,27 +137,112 @@ def test_files_with_other_labels_are_refused(tmp_path, monkeypatch):
     )
 
 
+# Own files
+
+
+def put_small(folder):
+    put(folder, "train-images-idx3-ubyte.gz", np.arange(24, dtype=np.uint8).reshape(4, 2, 3))
+    put(folder, "train-labels-idx1-ubyte.gz", np.array([0, 1, 1, 0], np.uint8), zipped=False)
+
+
+def test_a_folder_of_idx_files_is_read(tmp_path):
+    put_small(tmp_path)
+    assert load(tmp_path).train.images[1, :, :, 0].tolist() == [[6, 7, 8], [9, 10, 11]]
+    put(tmp_path, "t10k-images-idx3-ubyte.gz", np.zeros((1, 2, 3), np.uint8))
+    assert message_of(DataError, load, str(tmp_path)) == (
+        f"The folder {tmp_path} lacks t10k-labels-idx1-ubyte, "
+        "or the same gzipped as t10k-labels-idx1-ubyte.gz."
+    )
+    put(tmp_path, "t10k-labels-idx1-ubyte.gz", np.ones(1, np.uint8))
+    data = load(tmp_path, classes=["no", "yes"])
+    assert len(data.test) == 1 and data.classes == ("no", "yes") and data.name == tmp_path.name
+
+
+def test_files_are_read_by_their_names(tmp_path):
+    images, labels = np.zeros((2, 3, 3), np.uint8), np.arange(2)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    (tmp_path / "a.csv").write_text("0,1,2,3,4\n1,5,6,7,8\n")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"0,1,2,3,4\n1,5,6,7,8\n"))
+    assert load(tmp_path / "a.npz").image_shape == (3, 3, 1)
+    assert load(str(tmp_path / "a.csv"), shape=(1, 4)).image_shape == (1, 4, 1)
+    assert load(tmp_path / "b.csv.gz", test=tmp_path / "a.csv").test.labels.tolist() == [0, 1]
+
+
+def test_a_name_comes_before_a_folder(tmp_path, monkeypatch):
+    put_small(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert load("digits").image_shape == (8, 8, 1)
+    assert load("./digits").image_shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "option", "message"),
+    [
+        ("digits", "classes", "The data set 'digits' takes no option 'classes'. It takes none."),
+        ("mnist", "shape", "The data set 'mnist' takes no option 'shape'. It takes none."),
+        ("cifar10", "lossy", "The data set 'cifar10' takes no option 'lossy'. Did you mean 'lossy_test'?"),
+        (
+            "a.npz",
+            "label",
+            "Data from a.npz takes no option 'label'. Known: classes, max_bytes, normalise.",
+        ),
+        ("a.csv", "shapes", "Data from a.csv takes no option 'shapes'. Did you mean 'shape'?"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(source, option, message):
+    assert message_of(ConfigError, load, source, **{option: 1}) == message
+
+
+def test_paths_that_hold_nothing_are_refused(tmp_path):
+    other = tmp_path / "notes.txt"
+    assert message_of(DataError, load, other) == (
+        f"There is no data set, file or folder {str(other)!r}. "
+        "Known: cifar10, digits, fashion, fashion-mnist, mnist."
+    )
+    other.touch()
+    assert message_of(DataError, load, other) == (
+        f"{other} is no data that can be read. Known are .csv, .csv.gz and .npz files, and folders."
+    )
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "a.csv")
+
+
 # Names
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("minst", "There is no data set named 'minst'. Did you mean 'mnist'?"),
-        ("fashion_mnist", "There is no data set named 'fashion_mnist'. Did you mean 'fashion-mnist'?"),
+        ("minst", "There is no data set, file or folder 'minst'. Did you mean 'mnist'?"),
+        ("cifar-10", "There is no data set, file or folder 'cifar-10'. Did you mean 'cifar10'?"),
         (
             "imagenet",
-            "There is no data set named 'imagenet'. Known: digits, fashion, fashion-mnist, mnist.",
+            "There is no data set, file or folder 'imagenet'. "
+            "Known: cifar10, digits, fashion, fashion-mnist, mnist.",
         ),
         (
             np.zeros(3),
-            "load takes the name of a data set, got ndarray. "
+            "load takes the name of a data set, or the path of a file or folder, got ndarray. "
             "Images and labels that you hold go to glassnet.data.from_arrays.",
         ),
     ],
 )
 def test_names_that_are_none_are_refused(name, message):
     assert message_of(DataError, load, name) == message
+
+
+def test_cifar10_that_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
+    closed = "http://127.0.0.1:9/"
+    monkeypatch.setattr(catalog, "MIRRORS", (closed,))
+    monkeypatch.delenv("GLASSNET_DATA", raising=False)
+    message = message_of(DataError, load, "cifar10", cache=tmp_path)
+    assert message.startswith(
+        "The data set 'cifar10' lacks cifar-10-binary.tar.gz: GLASSNET_DATA is not set, not in the cache "
+        f"{tmp_path / 'cifar10'}, and no mirror sent cifar-10-binary.tar.gz ({closed}cifar-10-binary.tar.gz: "
+    )
+    assert message.endswith(
+        " Put the files into a folder named cifar10 and set GLASSNET_DATA to the folder that holds it."
+    )
 
 
 def test_importing_data_brings_neither_downloads_nor_pictures():

@@ -1,20 +1,26 @@
-"""The data sets known by name: digits, which ships with the package, MNIST and Fashion-MNIST."""
+"""Data by name or path: digits, which ships with the package, MNIST, Fashion-MNIST, CIFAR-10; own files."""
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from glassnet.data.cifar10 import ARCHIVE, ARCHIVE_SHA256, MIRRORS, form_of, load_cifar10
+from glassnet.data.csv_images import load_csv
 from glassnet.data.dataset import Dataset, Split
 from glassnet.data.download import locate
-from glassnet.data.idx import read_idx
+from glassnet.data.idx import holds_idx, load_idx, read_idx
 from glassnet.data.labels import encode
-from glassnet.errors import DataError, did_you_mean
+from glassnet.data.npz import load_npz
+from glassnet.errors import ConfigError, DataError, did_you_mean
 from glassnet.preprocessing import Preprocessing
 
 DIGITS: Final = tuple("0123456789")
@@ -67,27 +73,75 @@ IDX_SETS: Final = {
     ),
 }
 ALIASES: Final = {"fashion": "fashion-mnist"}
+NAMES: Final = ("digits", *IDX_SETS, "cifar10", *ALIASES)
 
 
-def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
-    """A known data set: "digits" (in the package), "mnist" or "fashion-mnist" (also "fashion").
+def load(
+    source: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, **options: Any
+) -> Dataset:
+    """A data set by its name, or one in a file or folder of yours.
 
-    MNIST's files are taken from the folder $GLASSNET_DATA/<name>, gzipped or not, else from the cache, else
-    downloaded there and held to their checksums. cache: a folder other than the user's cache folder.
-    Raises DataError for an unknown name and where files cannot be had, FileFormatError for a damaged file.
+    | source | read by, with its options |
+    |---|---|
+    | "digits" (in the package) | no options |
+    | "mnist", "fashion-mnist" (also "fashion") | no options |
+    | "cifar10", the official archive, or a folder of CIFAR-10 | `load_cifar10` |
+    | a .csv or .csv.gz file | `load_csv` |
+    | an .npz file | `load_npz` |
+    | a folder of idx files with MNIST's names | `load_idx` |
+    | any other folder | `load_folder` |
+
+    The files of a set known by name are taken from the folder $GLASSNET_DATA/<name>, gzipped or not, else
+    from the cache, else downloaded there and held to their checksums. cache: a folder other than the user's
+    cache folder. A name comes before a folder that is called so: write "./mnist" for the folder.
+    Raises DataError for an unknown name and where files cannot be had, FileFormatError for a damaged file,
+    ConfigError for an option that does not apply.
     """
-    if not isinstance(name, str):
+    if not isinstance(source, str | os.PathLike):
         raise DataError(
-            f"load takes the name of a data set, got {type(name).__name__}. "
+            f"load takes the name of a data set, or the path of a file or folder, "
+            f"got {type(source).__name__}. "
             f"Images and labels that you hold go to glassnet.data.from_arrays."
         )
-    known = ALIASES.get(name, name)
-    if known == "digits":
-        return _digits()
-    if known not in IDX_SETS:
-        choices = ["digits", *IDX_SETS, *ALIASES]
-        raise DataError(f"There is no data set named {name!r}." + did_you_mean(name, choices))
-    return _idx_set(known, Path(cache) if cache is not None else user_cache())
+    name = ALIASES.get(str(source), str(source))
+    if name not in NAMES:
+        return _call(_reader(Path(source)), f"Data from {source}", options, Path(source))
+    if name == "digits":
+        return _call(_digits, "The data set 'digits'", options)
+    place = Path(cache) if cache is not None else user_cache()
+    reader = _cifar10 if name == "cifar10" else partial(_idx_set, name)
+    return _call(reader, f"The data set {name!r}", options, place)
+
+
+def _reader(path: Path) -> Callable[..., Dataset]:
+    """What reads the file or folder, by its name and content."""
+    if path.name.endswith((".csv", ".csv.gz")):
+        return load_csv
+    if path.name.endswith(".npz"):
+        return load_npz
+    if form_of(path) is not None:
+        return load_cifar10
+    if path.is_dir():
+        if holds_idx(path):
+            return load_idx
+        from glassnet.data.folder import load_folder  # brings Pillow
+
+        return load_folder
+    if path.exists():
+        raise DataError(
+            f"{path} is no data that can be read. Known are .csv, .csv.gz and .npz files, and folders."
+        )
+    raise DataError(f"There is no data set, file or folder {str(path)!r}." + did_you_mean(str(path), NAMES))
+
+
+def _call(reader: Callable[..., Dataset], what: str, options: Mapping[str, Any], *place: Path) -> Dataset:
+    """The reader's Dataset, once it takes each of the options."""
+    known = [name for name, p in inspect.signature(reader).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            takes = did_you_mean(option, known) if known else " It takes none."
+            raise ConfigError(f"{what} takes no option {option!r}.{takes}")
+    return reader(*place, **options)
 
 
 def _digits() -> Dataset:
@@ -104,8 +158,7 @@ def _digits() -> Dataset:
 
 def _idx_set(name: str, cache: Path) -> Dataset:
     known = IDX_SETS[name]
-    folder = os.environ.get("GLASSNET_DATA")
-    paths = locate(name, known.sha256, known.mirrors, folder=Path(folder) if folder else None, cache=cache)
+    paths = locate(name, known.sha256, known.mirrors, folder=user_folder(), cache=cache)
     preprocessing = Preprocessing((28, 28), (known.mean,), (known.std,), "L")
 
     def split(prefix: str, count: int) -> Split:
@@ -114,6 +167,22 @@ def _idx_set(name: str, cache: Path) -> Dataset:
         return Split(images, encode(labels, known.classes, f"{name} labels"), known.classes, preprocessing)
 
     return Dataset(name, train=split("train", 60_000), test=split("t10k", 10_000))
+
+
+def _cifar10(cache: Path, *, lossy_test: bool = False) -> Dataset:
+    """CIFAR-10 in any of its forms from the user's folder or the cache, else the official archive."""
+    folder = user_folder()
+    for place in (folder, cache):
+        if place is not None and form_of(place / "cifar10") is not None:
+            return load_cifar10(place / "cifar10", lossy_test=lossy_test)
+    paths = locate("cifar10", {ARCHIVE: ARCHIVE_SHA256}, MIRRORS, folder=folder, cache=cache)
+    return load_cifar10(paths[ARCHIVE], lossy_test=lossy_test)
+
+
+def user_folder() -> Path | None:
+    """The user's own folder of data sets."""
+    folder = os.environ.get("GLASSNET_DATA")
+    return Path(folder) if folder else None
 
 
 def user_cache() -> Path:

@@ -5,23 +5,56 @@ Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section "file form
 
 from __future__ import annotations
 
-import gzip
 import os
 import struct
-import zlib
-from io import BufferedIOBase
+from collections.abc import Sequence
+from gzip import GzipFile
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.errors import FileFormatError
+from glassnet.data.archives import DEFLATE_MAX_RATIO, unpacked
+from glassnet.data.dataset import Dataset, from_arrays
+from glassnet.errors import DataError, FileFormatError
 
 UNSIGNED_BYTE = 0x08
-GZIP_MAGIC = b"\x1f\x8b"
-DEFLATE_MAX_RATIO = 1032
-"""No deflate stream grows by more when unpacked (RFC 1951: 258 bytes for at least 2 bits)."""
+
+
+def holds_idx(folder: Path) -> bool:
+    """Whether the folder has training images under the name that MNIST gave them."""
+    return _idx_file(folder, "train-images-idx3-ubyte") is not None
+
+
+def load_idx(folder: Path, *, classes: Sequence[str] | None = None, normalise: bool = True) -> Dataset:
+    """The grey images of any size in a folder of idx files with MNIST's names, gzipped or not.
+
+    The test files may be missing. classes, normalise: see `from_arrays`.
+    """
+
+    def read(prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+        images, labels = (_idx_file(folder, name) for name in names)
+        if images is None or labels is None:
+            lacking = names[0] if images is None else names[1]
+            raise DataError(f"The folder {folder} lacks {lacking}, or the same gzipped as {lacking}.gz.")
+        return read_idx(images, (None, None, None)), read_idx(labels, (None,))
+
+    has_test = any(_idx_file(folder, f"t10k-{what}") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    return from_arrays(
+        *read("train"),
+        test=read("t10k") if has_test else None,
+        classes=classes,
+        normalise=normalise,
+        name=folder.name,
+    )
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    """The file of that name, as it is or gzipped."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def read_idx(
@@ -33,19 +66,12 @@ def read_idx(
     promises. Raises FileFormatError, with what was expected and found.
     """
     path = Path(path)
-    with path.open("rb") as raw:
-        packed = raw.read(2) == GZIP_MAGIC
-        raw.seek(0)
-        file: BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
-        try:
-            return _read(file, path, shape, packed, max_bytes)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise FileFormatError(f"{path} is a truncated or altered gzip file: {error}.") from error
+    with unpacked(path) as file:
+        return _read(file, path, shape, max_bytes)
 
 
-def _read(
-    file: BufferedIOBase, path: Path, shape: tuple[int | None, ...], packed: bool, max_bytes: int
-) -> NDArray[np.uint8]:
+def _read(file: BinaryIO, path: Path, shape: tuple[int | None, ...], max_bytes: int) -> NDArray[np.uint8]:
+    packed = isinstance(file, GzipFile)
     sizes = _read_header(file, path, shape)
     promised, header = prod(sizes), 4 + 4 * len(sizes)
     if promised > max_bytes:
@@ -60,7 +86,7 @@ def _read(
             f"{path} promises {promised} values, more than {on_disk} packed bytes can hold."
         )
     values = np.empty(sizes, np.uint8)
-    got = file.readinto(values.reshape(-1).data)
+    got = file.readinto(values.reshape(-1).data)  # type: ignore[attr-defined]
     if got != promised:
         raise FileFormatError(f"{path} must hold {promised} values for sizes {sizes}, but ends after {got}.")
     if file.read(1):
@@ -68,7 +94,7 @@ def _read(
     return values
 
 
-def _read_header(file: BufferedIOBase, path: Path, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+def _read_header(file: BinaryIO, path: Path, shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """The sizes in the header, once type, rank and sizes are as expected."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0":

@@ -1,0 +1,151 @@
+"""Arrays from NumPy's files: one in .npy, several in .npz. Nothing is unpickled, nothing in them evaluated.
+
+Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays". A .npy file is a magic number,
+a version, the length of a header, the header (a Python dict as text), and the values.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassnet.data.archives import opened_zip
+from glassnet.data.dataset import Dataset, from_arrays
+from glassnet.errors import FileFormatError
+
+MAGIC: Final = b"\x93NUMPY"
+MAX_BYTES: Final = 1 << 30
+HEADER_LIMIT: Final = 4096
+HEADER: Final = re.compile(
+    r"\{'descr': '([<>|=][biufU]\d{1,4})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\),? *\} *\n?"
+)
+NUMBERS: Final = re.compile(r"(\d{1,18}(, \d{1,18})*,?)?")
+CHUNK: Final = 1 << 20
+
+PAIRS: Final = (
+    {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
+    {"train": ("images", "labels")},
+)
+"""What the arrays of a data set are called: the Keras way, or plainly where there is no test split."""
+
+
+def load_npz(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    normalise: bool = True,
+    max_bytes: int = MAX_BYTES,
+) -> Dataset:
+    """The Dataset in an .npz file: images and labels, or x_train and y_train as Keras names them.
+
+    Beside the latter may stand x_val and y_val, x_test and y_test.
+
+    classes, normalise: see `from_arrays`. Labels (N, 1), as Keras has some, are taken as (N,).
+    """
+    keys = [key for pairs in PAIRS for pair in pairs.values() for key in pair]
+    arrays = read_npz(path, keys, max_bytes=max_bytes)
+    names = next((pairs for pairs in PAIRS if set(pairs["train"]) <= arrays.keys()), None)
+    if names is None:
+        raise FileFormatError(
+            f"{path} must hold x_train and y_train, or images and labels, "
+            f"got {', '.join(arrays) or 'neither'}."
+        )
+
+    def pair(split: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        images, labels = (arrays.get(key) for key in names.get(split, ("", "")))
+        if images is None and labels is None:
+            return None
+        if images is None or labels is None:
+            raise FileFormatError(f"{path} must hold {' and '.join(names[split])}, but has only one of them.")
+        return images, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+    train = pair("train")
+    assert train is not None
+    return from_arrays(
+        *train,
+        val=pair("val"),
+        test=pair("test"),
+        classes=classes,
+        normalise=normalise,
+        name=Path(path).stem,
+    )
+
+
+def read_npz(
+    path: str | os.PathLike[str], keys: Collection[str] | None = None, *, max_bytes: int = MAX_BYTES
+) -> dict[str, NDArray[Any]]:
+    """The arrays in an .npz file that are called one of `keys`, or all; max_bytes is for them together.
+
+    Sizes are checked before memory is taken. Raises FileFormatError for anything but arrays of numbers, bools
+    and texts.
+    """
+    arrays = {}
+    with opened_zip(path) as (archive, members):
+        for name, member in members.items():
+            key = name.removesuffix(".npy")
+            if keys is not None and key not in keys:
+                continue
+            with archive.open(member) as file:
+                arrays[key] = _read(file, f"{path}: {key}", member.file_size, max_bytes)
+            max_bytes -= arrays[key].nbytes
+    return arrays
+
+
+def read_npy(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
+    """The array in a .npy file. Raises FileFormatError for anything but numbers, bools and texts."""
+    with open(path, "rb") as file:
+        return _read(file, str(path), os.fstat(file.fileno()).st_size, max_bytes)
+
+
+def _read(file: BinaryIO | Any, what: str, size: int, max_bytes: int) -> NDArray[Any]:
+    """The array in the .npy file of `size` bytes that begins here."""
+    dtype, fortran, shape, start = _read_header(file, what)
+    promised = dtype.itemsize * prod(shape)
+    if promised > max_bytes:
+        raise FileFormatError(
+            f"{what} takes {promised} bytes, but at most {max_bytes} are read. Raise max_bytes."
+        )
+    if size != start + promised:
+        raise FileFormatError(
+            f"{what} must have {start + promised} bytes for {dtype} {shape}, but has {size}."
+        )
+    values = np.empty(promised, np.uint8)
+    for at in range(0, promised, CHUNK):
+        part = file.read(min(CHUNK, promised - at))
+        if len(part) < min(CHUNK, promised - at):
+            raise FileFormatError(
+                f"{what} must have {promised} bytes of values, but ends after {at + len(part)}."
+            )
+        values[at : at + len(part)] = np.frombuffer(part, np.uint8)
+    return values.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_header(file: BinaryIO | Any, what: str) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """(dtype, whether in Fortran's order, shape, its own bytes)."""
+    start = file.read(8)
+    if len(start) < 8 or start[:6] != MAGIC or start[6] not in (1, 2, 3):
+        raise FileFormatError(f"{what} is no NumPy array: it must begin with {MAGIC!r}, found {start[:6]!r}.")
+    width = 2 if start[6] == 1 else 4
+    length = int.from_bytes(file.read(width), "little")
+    text = file.read(min(length, HEADER_LIMIT)).decode("latin-1")
+    header = HEADER.fullmatch(text)
+    if header is None or len(text) != length or not NUMBERS.fullmatch(header[3].strip()):
+        raise FileFormatError(
+            f"{what} must have a header of at most {HEADER_LIMIT} bytes that describes an array of numbers "
+            f"or texts, found {text[:80]!r}."
+        )
+    try:
+        dtype = np.dtype(header[1])
+    except TypeError as error:
+        raise FileFormatError(f"{what} has values of an unknown type: {error}.") from error
+    shape = tuple(int(number) for number in header[3].replace(",", " ").split())
+    if len(shape) > 8:
+        raise FileFormatError(f"{what} must have at most 8 dimensions, but has {len(shape)}.")
+    return dtype, header[2] == "True", shape, len(start) + width + length
