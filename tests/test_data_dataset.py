@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,19 @@ def test_inputs_of_an_index_are_rows_of_all_inputs():
     train = from_arrays(IMAGES, LABELS).train
     np.testing.assert_array_equal(train.inputs([4, 1]), train.inputs()[[4, 1]])
     np.testing.assert_array_equal(train.inputs(slice(2, 4)), train.inputs()[2:4])
+
+
+def test_files_stay_with_their_images():
+    train = from_arrays(IMAGES, LABELS).train
+    assert train.files is None and train[[1, 2]].files is None
+    named = replace(train, files=tuple("abcdef"))
+    assert named[1:3].files == ("b", "c") and named[[4, 1]].files == ("e", "b")
+    assert named[np.array([0, 1, 0, 0, 1, 0], bool)].files == ("b", "e")
+    cut = Dataset("named", named).holdout(0.5, seed=0)
+    assert sorted(cut.train.files + cut.val.files) == list("abcdef")
+    assert message_of(ShapeError, replace, train, files=("a",)) == (
+        "A split needs one file for each image, got 6 images and 1 files."
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from glassnet.data.folder_report import FolderReport
 from glassnet.data.labels import class_names, encode, hard, label_array
 from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.preprocessing import CHANNELS, Preprocessing, image_array
@@ -22,18 +23,26 @@ class Split:
     """Raw images (N, H, W, C), uint8 or float32, with labels (N,) int64 or soft labels (N, K) float32.
 
     split[:100] and split[[4, 7]] are Splits again; a slice shares memory, an index array copies.
+
+    files: the path that each image was read from, (N,); None where they come from no files of their own.
     """
 
     images: NDArray[Any]
     labels: NDArray[Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
             raise ShapeError(
                 f"A split needs one label for each image, got {len(self.images)} images and "
                 f"{len(self.labels)} labels."
+            )
+        if self.files is not None and len(self.files) != len(self.images):
+            raise ShapeError(
+                f"A split needs one file for each image, got {len(self.images)} images and "
+                f"{len(self.files)} files."
             )
 
     def __len__(self) -> int:
@@ -47,7 +56,10 @@ class Split:
                     f"A split is indexed by a slice or by one row of whole numbers, got {index.dtype} "
                     f"{index.shape}. One sample is split[i:i + 1]."
                 )
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        files = self.files
+        if files is not None:
+            files = tuple(files[i] for i in np.arange(len(files))[index])
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -71,12 +83,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training split, and perhaps a validation and a test split, of the same image shape and classes."""
+    """A training split, and perhaps a validation and a test split, of the same image shape and classes.
+
+    report: what was found and left out, where the images were read from a folder.
+    """
 
     name: str
     train: Split
     val: Split | None = None
     test: Split | None = None
+    report: FolderReport | None = None
 
     def __post_init__(self) -> None:
         counts = self.train.counts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,10 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     palettes converted, then resized (bicubic, antialiased) as preprocessing.resize says.
     Raises FileFormatError with the reason alone, for the caller knows the name.
     """
+    if not content:
+        raise FileFormatError("it is empty.")
     try:
-        image = open_image(content)
+        image = open_image(io.BytesIO(content))
         if image.format not in DRAFTED:
             image.load()  # which turns a TIFF upright, and then its EXIF data no longer says so
         turn = orientation(image)
@@ -94,12 +96,10 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def open_image(content: bytes) -> Image.Image:
+def open_image(file: BinaryIO) -> Image.Image:
     """The image with its header read but not its pixels, refused where those would be too many."""
-    if not content:
-        raise FileFormatError("it is empty.")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise FileFormatError(f"its content is none of {', '.join(FORMATS)}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
