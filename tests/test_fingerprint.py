@@ -100,5 +100,11 @@ def test_classes_and_preprocessing(data):
     assert found.startswith("preprocessing: {") and "'mean': [0.5, 0.0, 0.0]" in found
 
 
+def test_weights_of_samples(data):
+    none, ones, two = (fingerprint(data, w) for w in (None, np.ones(12), np.r_[2.0, np.ones(11)]))
+    assert changes(ones, fingerprint(data, np.ones(12))) == []
+    assert changes(none, ones) == changes(ones, two) == changes(two, none) == ["sample weights differ"]
+
+
 def test_an_old_fingerprint_that_is_none_is_only_different(data):
     assert changes({"train": 3, "classes": None}, fingerprint(data))[0].startswith("classes: ['0', '1', '2']")

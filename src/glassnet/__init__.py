@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from glassnet.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
     EngineError,
@@ -71,6 +72,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "BinaryCrossEntropy",
+    "CheckpointError",
     "Concat",
     "ConfigError",
     "Conv2d",

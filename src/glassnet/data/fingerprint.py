@@ -12,12 +12,16 @@ from glassnet.data.dataset import Dataset, Split
 BLOCK_BYTES: Final = 1 << 24
 """Arrays are read this much at a time: one that is mapped from a file never has to fit in memory."""
 SPLITS: Final = ("train", "val", "test")
+WEIGHTS: Final = "sample weights"
 
 Fingerprint = dict[str, Any]
 
 
-def fingerprint(data: Dataset) -> Fingerprint:
-    """Classes and preprocessing; of each split a line of text and two SHA-256. Plain JSON values."""
+def fingerprint(data: Dataset, sample_weight: np.ndarray | None = None) -> Fingerprint:
+    """Classes and preprocessing; of each split a line of text and two SHA-256. Plain JSON values.
+
+    sample_weight: the training samples' (N,), where they have any.
+    """
     found: Fingerprint = {"classes": list(data.classes), "preprocessing": data.preprocessing.to_dict()}
     for what in SPLITS:
         split = getattr(data, what)
@@ -27,7 +31,7 @@ def fingerprint(data: Dataset) -> Fingerprint:
                 f"{what} images": digest(split.images),
                 f"{what} labels": digest(split.labels),
             }
-    return found
+    return found if sample_weight is None else found | {WEIGHTS: digest(sample_weight)}
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
@@ -38,9 +42,13 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
         if was != now:
             found.append(f"{what}: {now or 'none'}, before {was or 'none'}")
         else:
-            parts = (f"{what} images", f"{what} labels")
-            found += [f"{part} differ" for part in parts if old.get(part) != new.get(part)]
-    return found
+            found += differing(old, new, f"{what} images", f"{what} labels")
+    return found + differing(old, new, WEIGHTS)
+
+
+def differing(old: Fingerprint, new: Fingerprint, *parts: str) -> list[str]:
+    """Which of these arrays are other ones."""
+    return [f"{part} differ" for part in parts if old.get(part) != new.get(part)]
 
 
 def outline(split: Split) -> str:
