@@ -10,7 +10,7 @@ import glassnet as gn
 from glassnet.data import Split
 from glassnet.losses import CrossEntropy, one_hot
 from glassnet.preprocessing import Preprocessing
-from glassnet.train.stepper import Clip, make_stepper
+from glassnet.train.stepper import Change, Clip, make_stepper
 
 CLASSES = tuple("abcde")
 LOSS, OPTIMIZER, NO_CLIP = gn.SoftmaxCrossEntropy(), gn.SGD(lr=0.05, momentum=0.9), Clip()
@@ -169,7 +169,7 @@ def train(net, backend, recipe=None, split=None, watch=None):
                 watch(step)
             rate = recipe.optimizer.lr / (1 + 0.1 * step)
             rates = {name: recipe.optimizer.scalars(s, rate, step + 1) for name, s in net.store.learning()}
-            stepper.update(rates, recipe.clip)
+            stepper.update(Change(rates, recipe.clip))
     return Outcome(np.concatenate(losses), np.concatenate(scores), np.array(norms), net.store.snapshot())
 
 

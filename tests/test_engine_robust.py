@@ -22,7 +22,7 @@ from glassnet.engine import compile as compiling
 from glassnet.errors import EngineError, NotFiniteError
 from glassnet.preprocessing import Preprocessing
 from glassnet.train.compiled import CompiledStepper
-from glassnet.train.stepper import make_stepper
+from glassnet.train.stepper import Change, Clip, make_stepper
 from messages import message_of
 from networks import NETWORKS, Recipe, images, network, train
 
@@ -209,7 +209,7 @@ def test_ten_thousand_steps_take_no_memory():
         for step in range(count):
             stepper.accumulate(index, target, share, step=step, first_sample=0)
             stepper.guard()
-            stepper.update(rates, gn.train.stepper.Clip(norm=1.0))
+            stepper.update(Change(rates, Clip(norm=1.0)))
         gc.collect()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -41,7 +41,7 @@ def test_what_lies_in_the_folder(finished):
     net, run, folder = finished
     assert run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json", "last.gnet"),
+        *(".lock", "best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json", "last.gnet"),
         "metrics.jsonl",
     ]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert message_of(RunFolderError, RunFolder, tmp_path / "run", TrainConfig(data="digits")) == (
+    assert message_of(RunFolderError, RunFolder.new, tmp_path / "run", TrainConfig(data="digits")) == (
         f"config.toml cannot be written to the run folder {tmp_path / 'run'}: Permission denied. "
         "Choose another place."
     )
@@ -147,7 +147,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_no_run_is_overwritten(finished):
     net, run, folder = finished
     assert message_of(RunFolderError, fit, net, DIGITS, run_dir=folder, callbacks=[NoTraining()]) == (
-        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten."
+        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten. "
+        f"To go on with a run that was interrupted: glassnet resume {folder}"
     )
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
 

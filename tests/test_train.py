@@ -15,7 +15,7 @@ import pytest
 import glassnet as gn
 from glassnet.data import Dataset, load
 from glassnet.train import Callback, Interrupted, TrainConfig, fit_config
-from glassnet.train.interrupt import uninterrupted
+from glassnet.train.interrupt import Requests
 
 DATA = load("digits")
 fit = partial(gn.fit, backend="reference")  # the definition of what training does
@@ -199,7 +199,8 @@ def test_an_interrupt_leaves_the_last_whole_step_and_saves_it(tmp_path):
     run = caught.value.run
     assert (
         str(caught.value)
-        == f"Training was interrupted in epoch 2. Its model is {tmp_path / 'run' / 'last.gnet'}."
+        == f"Training was interrupted in epoch 2. Its model is {tmp_path / 'run' / 'last.gnet'}. "
+        f"To go on: glassnet resume {tmp_path / 'run'}"
     )
     assert isinstance(caught.value, KeyboardInterrupt)
     assert (run.stopped, len(run.history), run.val, run.test) == ("interrupted", 1, None, None)
@@ -234,12 +235,28 @@ def test_an_update_is_finished_before_an_interrupt_is_heard():
     assert all((array != before[name]).any() for name, array in net.store.tensors().items())
 
 
-def test_an_interrupt_is_held_back():
-    done = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append("the rest of the update")
-    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_the_first_signal_is_a_request_and_the_second_acts():
+    before = signal.getsignal(signal.SIGTERM)
+    with Requests() as requests:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert requests.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            requests.check()
+        assert signal.getsignal(signal.SIGTERM) is before
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_users_own_stays():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with Requests() as requests:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM] and requests.received is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_training_in_another_thread():

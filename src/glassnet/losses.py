@@ -35,21 +35,24 @@ class Loss:
 
     def targets(self, labels: np.ndarray, outputs: int, sample_weight: np.ndarray | None = None) -> Targets:
         """(target (N, K), share (N,)), float64, for a whole batch of labels (N,) or (N, K)."""
+        target, weight, parts = self.encode(labels, outputs, sample_weight)
+        return target, shares(weight, parts)
+
+    def encode(
+        self, labels: np.ndarray, outputs: int, sample_weight: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(target (N, K), weight (N,), part (N,)); a batch of these is divided by the sum of its parts."""
         labels = np.asarray(labels)
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         if weight.shape != (len(labels),) or not np.isfinite(weight).all() or (weight < 0).any():
             raise DataError(
                 f"sample_weight must be {len(labels)} finite numbers of at least 0, one a sample."
             )
-        target, denominator = self._encode(labels, outputs, weight)
-        if denominator <= 0:
-            raise DataError(
-                "The weights of a batch sum to 0, so it has no mean loss. Give some sample weight."
-            )
-        return target, weight / denominator
+        target, parts = self._encode(labels, outputs, weight)
+        return target, weight, parts
 
-    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> tuple[np.ndarray, float]:
-        """Targets as they are; the mean over samples."""
+    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
+        """(targets as they are, 1 for each sample): the mean over samples."""
         target = np.asarray(labels, np.float64)
         target = target[:, None] if target.ndim == 1 and outputs == 1 else target
         if target.shape != (len(labels), outputs):
@@ -57,7 +60,7 @@ class Loss:
                 f"{type(self).__name__} needs targets of shape (N, {outputs}), one for each output of the "
                 f"network, got {labels.shape}."
             )
-        return target, float(len(labels))
+        return target, np.ones(len(labels))
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class CrossEntropy(Loss):
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
 
-    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> tuple[np.ndarray, float]:
+    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
         scale = np.ones(outputs) if self.class_weights is None else np.asarray(self.class_weights, np.float64)
         if scale.shape != (outputs,) or not np.isfinite(scale).all() or (scale < 0).any():
             raise ConfigError(
@@ -84,8 +87,8 @@ class CrossEntropy(Loss):
             )
         by_label = labels.ndim == 1
         target = one_hot(labels, outputs) if by_label else super()._encode(labels, outputs, weight)[0]
-        denominator = float((weight * scale[labels]).sum()) if by_label else float(len(labels))
-        return scale * ((1 - self.label_smoothing) * target + self.label_smoothing / outputs), denominator
+        parts = weight * scale[labels] if by_label else np.ones(len(labels))
+        return scale * ((1 - self.label_smoothing) * target + self.label_smoothing / outputs), parts
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,13 @@ class BinaryCrossEntropy(Loss):
     operation = "binary_cross_entropy"
     output = "sigmoid"
 
-    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> tuple[np.ndarray, float]:
-        target, denominator = super()._encode(labels, outputs, weight)
+    def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
+        target, parts = super()._encode(labels, outputs, weight)
         if target.min() < 0 or target.max() > 1:
             raise DataError(
                 f"BinaryCrossEntropy needs targets between 0 and 1, got {target.min():g} to {target.max():g}."
             )
-        return target, denominator
+        return target, parts
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,14 @@ def loss_named(name: str, **settings: Any) -> Loss:
     if name not in LOSSES:
         raise ConfigError(f"Unknown loss {name!r}.{did_you_mean(name, LOSSES)}")
     return LOSSES[name](**settings)
+
+
+def shares(weight: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """(..., n): what each sample's loss counts for in its batch, weight / the sum of the batch's parts."""
+    denominator = parts.sum(axis=-1, keepdims=True)
+    if (denominator <= 0).any():
+        raise DataError("The weights of a batch sum to 0, so it has no mean loss. Give some sample weight.")
+    return weight / denominator
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:

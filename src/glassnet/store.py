@@ -32,6 +32,11 @@ def _aligned_copy(block: np.ndarray) -> np.ndarray:
     return copy
 
 
+def moving_average(a: Any, w: Any, s: Any) -> tuple[Any, ...]:
+    """a moves towards w by the gain s[0] (Polyak, Juditsky 1992; with a constant gain, exponential)."""
+    return (a + s[0] * (w - a),)
+
+
 @dataclass
 class Parameter:
     """A tensor that a layer owns. `kind` is "parameter" (learned) or "state" (running statistics).
@@ -73,13 +78,15 @@ class Store:
     """All tensors of `layers`, by dotted name ("conv2d_1.weight").
 
     values: learned parameters; grads: their gradients; state: running statistics. `optimizer[kind]` has the
-    layout of `values`, one block for each kind of optimiser state.
+    layout of `values`, one block for each kind of optimiser state. `average`: where training keeps one, the
+    moving averages of values and of state.
     """
 
     def __init__(self, layers: Iterable[Owner], dtype: np.dtype | type = np.float32) -> None:
         self.parameters: dict[str, Slot] = {}
         self.running: dict[str, Slot] = {}
         self.optimizer: dict[str, np.ndarray] = {}
+        self.average: tuple[np.ndarray, np.ndarray] | None = None
         ends = {"parameter": 0, "state": 0}
         step = ALIGNMENT // np.dtype(dtype).itemsize
         for layer in layers:
@@ -106,6 +113,8 @@ class Store:
         self.__dict__.update(contents)
         self.values, self.grads, self.state = map(_aligned_copy, (self.values, self.grads, self.state))
         self.optimizer = {kind: _aligned_copy(block) for kind, block in self.optimizer.items()}
+        if self.average is not None:
+            self.average = (_aligned_copy(self.average[0]), _aligned_copy(self.average[1]))
         self._adopt()
 
     def value(self, name: str) -> np.ndarray:
@@ -137,6 +146,20 @@ class Store:
         """A block of zeros for an optimiser ("momentum"), unless it is there already."""
         if kind not in self.optimizer:
             self.optimizer[kind] = aligned(len(self.values), self.values.dtype)
+
+    def keep_average(self) -> None:
+        """Start moving averages, at what values and state are now."""
+        self.average = (_aligned_copy(self.values), _aligned_copy(self.state))
+
+    def averaged(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(average, what it is of), where there are any."""
+        pairs = [] if self.average is None else [*zip(self.average, (self.values, self.state), strict=True)]
+        return [(average, block) for average, block in pairs if len(block)]
+
+    def swap_average(self) -> None:
+        """Values and state change places with their averages."""
+        for average, block in self.averaged():
+            average[:], block[:] = block.copy(), average.copy()
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Parameters and running state by name: what a model file holds. Views, not copies."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -17,13 +18,13 @@ from glassnet.cli.gradcheck import gradcheck
 from glassnet.cli.plan import plan
 from glassnet.cli.predict import predict
 from glassnet.cli.profile import profile
+from glassnet.cli.recipe import recipe
+from glassnet.cli.resume import resume
 from glassnet.cli.summary import summary
 from glassnet.cli.train import train
 from glassnet.cli.warmup import warmup
 from glassnet.errors import GlassnetError
 from glassnet.train import Interrupted
-
-INTERRUPTED = 130  # as the shell counts a program ended by SIGINT
 
 
 class Commands(TyperGroup):
@@ -33,9 +34,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Interrupted as error:
-            return fail(str(error), INTERRUPTED)
+            return fail(str(error), 128 + error.signal)  # as the shell counts a program ended by a signal
         except KeyboardInterrupt:
-            return fail("Interrupted.", INTERRUPTED)
+            return fail("Interrupted.", 128 + signal.SIGINT)
         except (GlassnetError, OSError) as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
@@ -62,8 +63,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary, gradcheck, explain, plan, profile, warmup, doctor):
+for command in (train, resume, evaluate, predict, summary, gradcheck, explain, plan, profile, warmup, doctor):
     app.command()(command)
+app.add_typer(recipe)
 
 
 def show_version(wanted: bool) -> None:

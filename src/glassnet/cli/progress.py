@@ -41,7 +41,8 @@ class Bar(Callback):
         self.say(begin_line(training))
         self.progress.start()
 
-    def on_step(self, training: Training, record: StepRecord) -> None:
+    def on_steps(self, training: Training, records: list[StepRecord]) -> None:
+        record = records[-1]
         self.progress.update(
             self.task,
             completed=record.step,
@@ -67,7 +68,8 @@ class Lines(Callback):
     def on_train_begin(self, training: Training) -> None:
         self.say(begin_line(training))
 
-    def on_step(self, training: Training, record: StepRecord) -> None:
+    def on_steps(self, training: Training, records: list[StepRecord]) -> None:
+        record = records[-1]
         if time.monotonic() - self.last > QUIET_SECONDS:
             self.say(
                 f"epoch {record.epoch}/{training.config.epochs}  batch {record.batch}/{training.batches}  "

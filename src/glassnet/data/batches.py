@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +59,18 @@ class BatchPlan:
         return generator.permutation(self.n)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The sample numbers of each batch of this epoch. To resume within it, start at a later one."""
+        """The sample numbers of each batch of this epoch."""
         cuts = range(self.batch_size, len(self) * self.batch_size, self.batch_size)
         return np.split(self.order(epoch), list(cuts))
+
+    def blocks(self, epoch: int, first: int, most: int) -> Iterator[NDArray[np.int64]]:
+        """The batches of this epoch from number `first` on, up to `most` of one size at a time: (k, n)."""
+        order, cut = self.order(epoch), (len(self) - 1) * self.batch_size
+        whole = order[:cut].reshape(-1, self.batch_size)
+        for start in range(first, len(whole), most):
+            yield whole[start : start + most]
+        if first < len(self):
+            yield order[cut:][None]
 
 
 def micro_batches(index: NDArray[np.int64], parts: int) -> list[NDArray[np.int64]]:

@@ -46,14 +46,26 @@ class Compiled:
     macs: int
     hosts: dict[int, HostSection]
 
-    def run(self, executor: Executor, first: int, last: int, *, samples: int, threads: int = 1) -> None:
-        """Sections first to last (exclusive), those between two host calls in one native call."""
+    def run(
+        self,
+        executor: Executor,
+        first: int,
+        last: int,
+        *,
+        samples: int,
+        threads: int = 1,
+        repeats: int = 1,
+    ) -> None:
+        """Sections first to last (exclusive), those between two host calls in one native call.
+
+        Without host calls in between, all of it `repeats` times in one call.
+        """
         for number in range(first, last):
             if number in self.hosts:
                 executor.run(self.program, first, number, samples=samples, threads=threads)
                 self.hosts[number](samples)
                 first = number + 1
-        executor.run(self.program, first, last, samples=samples, threads=threads)
+        executor.run(self.program, first, last, samples=samples, threads=threads, repeats=repeats)
 
     def threads_for(self, samples: int) -> int:
         """All workers, or one where there is little work to share. One sample is shared by all or by none."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from glassnet.engine.compile import Compiled, compile_operations
+from glassnet.engine.inputs import Inputs
 from glassnet.engine.kernels.update import RUN
 from glassnet.engine.lowering.base import Slots
 from glassnet.engine.machine.cpu import Cpu
@@ -19,7 +22,10 @@ from glassnet.ops.base import Array, Grads, LayerLike, Ops
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import Operation, RecordingError, Symbol
 from glassnet.shapes import Shape
-from glassnet.store import Slot, Store, aligned
+from glassnet.store import Slot, Store, aligned, moving_average
+
+AT_A_TIME = 400_000_000
+"""Multiply-adds, a few milliseconds, that one native call takes at most, unless one step has more."""
 
 OWN_MEMORY = {"conv2d_weight_grad", "linear_weight_grad", "bias_grad"}
 """Gradients that are computed right where the store keeps them."""
@@ -58,10 +64,11 @@ def thread_count(threads: int | None = None) -> int:
 
 
 class TrainingStep:
-    """One step of one network on one set of images, for batches of up to `capacity` samples.
+    """Steps of one network on one set of images, for batches of up to `capacity` samples.
 
     images (D, H, W, C) uint8 or float32; an input is images[index] * scale + shift. `accumulate` computes a
     batch's losses and gradients, `norm` is the gradient's, `update` applies the rule: it alone changes them.
+    `replay` takes several whole steps in one native call.
     """
 
     def __init__(
@@ -83,19 +90,35 @@ class TrainingStep:
         assert net.input_shape is not None and net.output_shape is not None
         store = net.store
         self.slots = Slots()
-        self.slots.random[0] = seed
         outputs = net.output_shape[-1]
-        self.index = np.zeros(capacity, np.int64)
-        self.target = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
-        self.share = aligned(capacity, np.float32)
+        self._seed = seed
+        runs = _runs(store, optimizer)
+        self._inputs = Inputs(
+            {
+                "random": (np.int64, (3,)),
+                "index": (np.int64, (capacity,)),
+                "labels": (np.int64, (capacity,)),
+                "target": (np.float32, (capacity, outputs)),
+                "share": (np.float32, (capacity,)),
+                "bounds": (np.float64, (2,)),
+                **{f"scalars of {run.name}": (np.float32, (run.scalars,)) for run in runs},
+                "gain": (np.float32, (1,)),
+            }
+        )
+        now = self._inputs.now
+        self.slots.random = now["random"]
+        self.index, self.target, self.share = now["index"], now["target"], now["share"]
         self.losses = aligned(capacity, np.float32)
         self.scores = aligned(capacity * outputs, np.float32).reshape(capacity, outputs)
         self.limits = np.array([1, np.inf], np.float32)
         self._sums = np.zeros(max(1, -(-len(store.grads) // RUN)), np.float64)
+        self._results = np.zeros((self._inputs.rows, 3))
         self._pending = aligned(len(store.state), np.float32)
         self._store = store
 
         ops = RecordingOps(capacity, host_ops)
+        rows = [ops.bound(a, "inputs") for a in (self._inputs.table_words, self._inputs.now_words)]
+        ops.operations.append(Operation("load", rows, [], "inputs"))
         x = ops.batch("input", net.input_shape)
         feed = [ops.bound(a, "feed") for a in (images, self.index, scale, shift)]
         ops.operations.append(Operation("gather", feed, [x], "input"))
@@ -105,7 +128,7 @@ class TrainingStep:
         exported = Symbol((1,), "exported", batched=False)
         ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
         needed = {losses, exported, *self._deliver(ops, grads)}
-        self._record_update(ops, optimizer)
+        self._record_update(ops, optimizer, runs)
         workers = thread_count(threads)
         self.compiled = compile_operations(
             ops.operations,
@@ -119,9 +142,11 @@ class TrainingStep:
         )
         self._executor = Executor()
         self.threads = self.compiled.threads_for(capacity)
-        self._guard_section, self._clip_section, self._update_section = map(
-            self.compiled.first, ("guard", "clip", "update")
+        self._judge_section, self._clip_section, self._update_section = map(
+            self.compiled.first, ("judge", "clip", "update")
         )
+        self.replays = not self.compiled.hosts
+        self.most = min(self._inputs.rows, max(1, AT_A_TIME // max(self.compiled.macs, 1)))
 
     def _deliver(self, ops: RecordingOps, grads: Grads) -> list[Symbol]:
         """Bind gradients to the store; the symbols that make them needed."""
@@ -144,27 +169,32 @@ class TrainingStep:
             needed.append(done)
         return needed
 
-    def _record_update(self, ops: RecordingOps, optimizer: Rule) -> None:
-        """Guard, clip, the rule on every run of parameters with the same scalars, and the running state."""
-        store = self._store
+    def _record_update(self, ops: RecordingOps, optimizer: Rule, runs: list[Run]) -> None:
+        """Guard, clip, the rule on every run of parameters, the running state, and the average of both."""
+        store, now = self._store, self._inputs.now
         guarded = [ops.bound(store.grads, "grads"), ops.bound(self._sums, "sums")]
         ops.operations.append(Operation("squared_norm", guarded, [], "guard"))
+        scores = self.scores.reshape(len(self.scores), -1)
+        seen = (self.losses, self._sums, scores, now["labels"], now["bounds"])
+        judged = [ops.bound(array, "judge") for array in (*seen, self.limits, self._results)]
+        ops.operations.append(Operation("judge", judged, [], "judge"))
         clipped = [ops.bound(store.grads, "grads"), ops.bound(self.limits, "limits")]
         ops.operations.append(Operation("clip", clipped, [], "clip"))
         for kind in optimizer.kinds():
             store.add_optimizer_state(kind)
-        self._scalars: dict[str, np.ndarray] = {}
-        for name, start, end in _runs(store, optimizer):
-            first = next(slot for key, slot in store.parameters.items() if key == name)
-            scalars = np.zeros(len(optimizer.scalars(first, 1.0, 1)), np.float32)
-            self._scalars[name] = scalars
-            blocks = (store.values, store.grads, *(store.optimizer[kind] for kind in optimizer.kinds()))
-            symbols = [ops.bound(block[start:end], name) for block in blocks]
-            settings = {"rule": optimizer.rule(), "scalars": scalars}
-            ops.operations.append(Operation("update", symbols, [], name, settings))
+        self._runs = [run.name for run in runs]
+        blocks = (store.values, store.grads, *(store.optimizer[kind] for kind in optimizer.kinds()))
+        for run in runs:
+            symbols = [ops.bound(block[run.start : run.end], run.name) for block in blocks]
+            settings = {"rule": optimizer.rule(), "scalars": now[f"scalars of {run.name}"]}
+            ops.operations.append(Operation("update", symbols, [], run.name, settings))
         if len(store.state):
             state = [ops.bound(store.state, "state"), ops.bound(self._pending, "pending")]
             ops.operations.append(Operation("commit", state, [], "state"))
+        for average, block in store.averaged():
+            symbols = [ops.bound(average, "average"), ops.bound(block, "average")]
+            settings = {"rule": moving_average, "scalars": now["gain"]}
+            ops.operations.append(Operation("update", symbols, [], "average", settings))
 
     def _pending_view(self, state: np.ndarray) -> np.ndarray:
         """Where a running statistic waits for the step to commit."""
@@ -177,13 +207,51 @@ class TrainingStep:
         """Losses, scores and gradients of one (part of a) batch; `first_sample` 0 begins a step."""
         n = len(index)
         self.index[:n], self.target[:n], self.share[:n] = index, target, share
-        self.slots.samples[0] = n
-        self.slots.adding[0] = first_sample > 0
-        self.slots.random[1], self.slots.random[2] = step, first_sample
-        if first_sample == 0 and len(self._pending):
-            self._pending[:] = self._store.state
-        self._run(0, self._clip_section, n)
+        self.slots.random[:] = self._seed, step, first_sample
+        self._begin(n, adding=first_sample > 0)
+        self._run(1, self._judge_section, n)
         return n
+
+    def replay(
+        self,
+        index: Array,
+        labels: Array,
+        target: Array,
+        share: Array,
+        scalars: Sequence[Mapping[str, tuple[float, ...]]],
+        *,
+        step: int,
+        clip: ArrayLike = (math.inf, math.inf),
+        gain: ArrayLike = 0.0,
+    ) -> Array:
+        """(k, 3): loss, gradient norm and correct predictions of k whole steps of n samples, at most `most`.
+
+        index, labels (k, n), target (k, n, K), share (k, n). scalars: the rule's, by parameter name, of each
+        step; `step` is the number of the first. clip (k, 2): bounds on each element and on the norm of all
+        gradients, infinity for none. gain (k,): of the moving averages. The steps from the first on that is
+        not finite change nothing. A network with a host call cannot be replayed: see `replays`.
+        """
+        k, n = index.shape
+        table = self._inputs.table
+        table["index"][:k, :n], table["labels"][:k, :n] = index, labels
+        table["target"][:k, :n], table["share"][:k, :n] = target, share
+        table["random"][:k, 0], table["random"][:k, 1] = self._seed, np.arange(step, step + k)
+        table["bounds"][:k] = clip
+        table["gain"][:k, 0] = gain
+        for name in self._runs:
+            table[f"scalars of {name}"][:k] = [row[name] for row in scalars]
+        self._begin(n, adding=False)
+        self.slots.cursor[0] = 0
+        self.slots.go[0] = 1
+        self._run(0, len(self.compiled.sections), n, repeats=k)
+        self.slots.go[0] = 1
+        return self._results[:k].copy()
+
+    def _begin(self, samples: int, *, adding: bool) -> None:
+        self.slots.samples[0] = samples
+        self.slots.adding[0] = adding
+        if not adding and len(self._pending):
+            self._pending[:] = self._store.state
 
     @property
     def norm(self) -> float:
@@ -191,35 +259,45 @@ class TrainingStep:
         return math.sqrt(self._sums.sum())
 
     def clip(self, *, scale: float = 1.0, limit: float = math.inf) -> None:
-        """Multiply all gradients by `scale`, hold them within +-limit, and measure their norm anew."""
+        """Multiply all gradients by `scale` and hold them within +-limit."""
         self.limits[0], self.limits[1] = scale, limit
         self._run(self._clip_section, self._update_section, 0)
-        self._run(self._guard_section, self._clip_section, 0)
 
-    def update(self, scalars: Mapping[str, tuple[float, ...]]) -> None:
-        """Apply the rule with these scalars by parameter name, and commit running state."""
-        for name, array in self._scalars.items():
-            array[:] = scalars[name]
+    def update(self, scalars: Mapping[str, tuple[float, ...]], gain: float = 0.0) -> None:
+        """Apply the rule with these scalars by parameter name, commit running state, move the averages."""
+        for name in self._runs:
+            self._inputs.now[f"scalars of {name}"][:] = scalars[name]
+        self._inputs.now["gain"][0] = gain
         self._run(self._update_section, len(self.compiled.sections), 0)
         for host in self.compiled.hosts.values():
             host.commit()
 
-    def _run(self, first: int, last: int, samples: int) -> None:
-        self.compiled.run(self._executor, first, last, samples=samples, threads=self.threads)
+    def _run(self, first: int, last: int, samples: int, repeats: int = 1) -> None:
+        self.compiled.run(self._executor, first, last, samples=samples, threads=self.threads, repeats=repeats)
 
 
-def _runs(store: Store, optimizer: Rule) -> list[tuple[str, int, int]]:
-    """(first name, start, end) of neighbouring parameters that learn with the same scalars."""
-    runs: list[tuple[str, int, int]] = []
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring parameters that learn with the same scalars: the name of the first, and where they lie."""
+
+    name: str
+    start: int
+    end: int
+    scalars: int
+
+
+def _runs(store: Store, optimizer: Rule) -> list[Run]:
+    """All that learn."""
+    runs: list[Run] = []
     last: tuple[float, ...] | None = None
     step = 64 // store.values.itemsize
     for name, slot in store.parameters.items():
         scalars = optimizer.scalars(slot, 1.0, 1) if slot.layer.trainable else None
         end = slot.offset + -(-slot.tensor.value.size // step) * step
         if scalars is not None and scalars == last:
-            runs[-1] = (runs[-1][0], runs[-1][1], end)
+            runs[-1] = replace(runs[-1], end=end)
         elif scalars is not None:
-            runs.append((name, slot.offset, end))
+            runs.append(Run(name, slot.offset, end, len(scalars)))
         last = scalars
     return runs
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from glassnet.plan.symbols import Operation, Symbol
 
-Placement = Literal["prepare", "sample", "batch", "host", "guard", "clip", "update"]
+Placement = Literal["load", "prepare", "sample", "batch", "host", "guard", "judge", "clip", "update"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glassnet.train.callbacks import Callback, Training
 from glassnet.train.config import TrainConfig
-from glassnet.train.fitting import fit, fit_config
+from glassnet.train.fitting import fit, fit_config, resume
 from glassnet.train.interrupt import Interrupted
 from glassnet.train.metrics import ClassMetrics, Evaluation, evaluate
 from glassnet.train.models import MODELS, build_model
@@ -27,4 +27,5 @@ __all__ = [
     "fit",
     "fit_config",
     "next_run",
+    "resume",
 ]

@@ -1,4 +1,4 @@
-"""One step's samples: their targets and shares, in one micro-batch or several."""
+"""The samples of the steps to come, with their targets and shares: of several steps, or parts of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from glassnet.data import Split
 from glassnet.data.batches import micro_batches
 from glassnet.data.labels import hard
-from glassnet.losses import CrossEntropy, Loss, one_hot
+from glassnet.losses import CrossEntropy, Loss, one_hot, shares
 
 Array = np.ndarray
 
@@ -26,47 +26,59 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The samples of one step. denominator: what the sum of their losses is divided by."""
+class Block:
+    """k steps on n samples each: index, labels, share (k, n), target (k, n, K), denominator (k,).
 
+    step: the number of the first, counted from 0. denominator: what the sum of a step's losses is divided by.
+    parts: in how many micro-batches each is computed.
+    """
+
+    step: int
+    index: Array
     labels: Array
-    parts: tuple[Part, ...]
-    denominator: float
+    target: Array
+    share: Array
+    denominator: Array
+    parts: int
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.index)
 
-    def correct(self, scores: list[Array]) -> int:
-        """How many samples have their largest score at their label."""
-        return int((np.concatenate(scores).argmax(axis=-1) == self.labels).sum())
+    @property
+    def samples(self) -> int:
+        """Of each step."""
+        return self.index.shape[1]
+
+    def parts_of(self, number: int) -> Iterator[Part]:
+        """The micro-batches of one step."""
+        first = 0
+        for part in micro_batches(self.index[number], self.parts):
+            end = first + len(part)
+            yield Part(part, self.target[number, first:end], self.share[number, first:end], first)
+            first = end
 
 
 class Batches:
-    """Cuts batches from a split. Targets and shares are those of the whole batch, however many its parts."""
+    """Makes blocks from a split. Targets and shares are those of the whole batch, however many its parts."""
 
     def __init__(self, split: Split, loss: Loss, sample_weight: Array | None, accumulate: int) -> None:
-        self.targets = targets_for(loss, split)
         self.labels = hard(split.labels)
-        self.outputs = len(split.classes)
-        self.loss, self.sample_weight, self.accumulate = loss, sample_weight, accumulate
+        outputs = len(split.classes)
+        self._target, self._weight, self._part = loss.encode(targets_for(loss, split), outputs, sample_weight)
+        self._accumulate = accumulate
 
-    def cut(self, index: Array) -> Batch:
-        """The batch of these samples."""
-        weight = np.ones(len(index)) if self.sample_weight is None else self.sample_weight[index]
-        target, share = self.loss.targets(self.targets[index], self.outputs, weight)
-        heaviest = int(weight.argmax())
-        return Batch(
+    def block(self, step: int, index: Array) -> Block:
+        """The steps from number `step` on that take these samples (k, n)."""
+        parts = self._part[index]
+        return Block(
+            step,
+            index,
             self.labels[index],
-            tuple(self._parts(index, target, share)),
-            float(weight[heaviest] / share[heaviest]),
+            self._target[index],
+            shares(self._weight[index], parts),
+            parts.sum(axis=-1),
+            self._accumulate,
         )
-
-    def _parts(self, index: Array, target: Array, share: Array) -> Iterator[Part]:
-        first = 0
-        for part in micro_batches(index, self.accumulate):
-            end = first + len(part)
-            yield Part(part, target[first:end], share[first:end], first)
-            first = end
 
 
 def targets_for(loss: Loss, split: Split) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
 from glassnet.network import Sequential
 from glassnet.train.config import TrainConfig
 from glassnet.train.records import EpochRecord, StepRecord, best_epoch
@@ -38,14 +40,24 @@ class Callback:
     def on_train_begin(self, training: Training) -> None:
         """Everything is checked; the first step comes next."""
 
+    def on_steps(self, training: Training, records: list[StepRecord]) -> None:
+        """These steps were taken together; the weights are those after the last."""
+
     def on_step(self, training: Training, record: StepRecord) -> None:
-        """The weights were just updated."""
+        """The weights were just updated. Where this is overridden each step is taken by itself: slower."""
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
         """The epoch is whole, validated and in `training.history`."""
 
     def on_train_end(self, training: Training) -> None:
         """No more steps will be taken, because the run is done or was interrupted."""
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What a checkpoint must keep of this callback, by name."""
+        return {}
+
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take back what `tensors` gave, in a run that is resumed; `on_train_begin` comes after."""
 
 
 class EarlyStopping(Callback):
@@ -56,6 +68,13 @@ class EarlyStopping(Callback):
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
+        self.best: dict[str, np.ndarray] = {}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return self.best
+
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        self.best = {name: array.copy() for name, array in tensors.items()}
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
         if training.best_epoch == record.epoch:
@@ -64,7 +83,7 @@ class EarlyStopping(Callback):
             training.stop = f"no lower validation loss in {self.patience} epochs"
 
     def on_train_end(self, training: Training) -> None:
-        if training.history and not training.interrupted:
+        if self.best and not training.interrupted:
             training.net.store.restore(self.best)
 
 
@@ -74,8 +93,18 @@ class MetricsLog(Callback):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
+    def on_train_begin(self, training: Training) -> None:
+        """A resumed run may have written epochs that its checkpoint does not know of."""
+        if training.history:
+            self.folder.write("metrics.jsonl", "".join(line(record) + "\n" for record in training.history))
+
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
-        self.folder.append("metrics.jsonl", json.dumps(asdict(record)))
+        self.folder.append("metrics.jsonl", line(record))
+
+
+def line(record: EpochRecord) -> str:
+    """As JSON."""
+    return json.dumps(asdict(record))
 
 
 class Checkpoint(Callback):
@@ -88,7 +117,8 @@ class Checkpoint(Callback):
         self.last, self.best = folder.path / "last.gnet", folder.path / "best.gnet"
 
     def on_train_begin(self, training: Training) -> None:
-        training.net.save(self.last)
+        if not training.history:
+            training.net.save(self.last)
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
         training.net.save(self.last)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +14,8 @@ from glassnet.losses import Loss
 from glassnet.network import Sequential
 from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
-from glassnet.train.stepper import Clip, Guard
+from glassnet.train.batch import Block
+from glassnet.train.stepper import Change, Guard, Outcome, one_by_one
 
 Array = np.ndarray
 
@@ -32,6 +34,7 @@ class CompiledStepper:
         self._step = TrainingStep(
             net, loss, optimizer, images, scale, shift, capacity=capacity, seed=seed, host_ops=ReferenceOps
         )
+        self.most = self._step.most
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -46,15 +49,31 @@ class CompiledStepper:
         self._loss = (self._loss if first_sample else 0.0) + float(losses.sum(dtype=np.float64))
         return losses.copy(), self._step.scores[:n].copy()
 
+    def take(self, block: Block, changes: Sequence[Change]) -> Outcome:
+        if block.parts > 1 or not self._step.replays:
+            return one_by_one(self, block, changes)
+        results = self._step.replay(
+            block.index,
+            block.labels,
+            block.target,
+            block.share,
+            [change.scalars for change in changes],
+            step=block.step,
+            clip=[(change.clip.value or math.inf, change.clip.norm or math.inf) for change in changes],
+            gain=[change.gain for change in changes],
+        )
+        return Outcome(results[:, 0], results[:, 1], results[:, 2].astype(np.int64))
+
     def guard(self) -> Guard:
         return Guard(self._loss, self._step.norm)
 
-    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
+    def update(self, change: Change) -> None:
+        clip = change.clip
         if clip.value is not None:
             self._step.clip(limit=clip.value)
         if clip.norm is not None:
             self._step.clip(scale=clip.scale(self._step.norm))
-        self._step.update(scalars)
+        self._step.update(change.scalars, change.gain)
 
     def predict(self, images: Array) -> Array:
         return self._net.scores(images)

@@ -94,6 +94,8 @@ class TrainConfig(BaseModel):
 
     model: a name in `glassnet.train.models`, or instead `layers`: tables with a type and its settings.
     seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
+    ema: decay of the moving average of weights that is evaluated and kept; after few steps it is shorter.
+    checkpoint_minutes, checkpoint_steps: how often a run with a folder can be resumed from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -114,6 +116,9 @@ class TrainConfig(BaseModel):
     clip_on: Literal["mean", "sum"] = "mean"
     accumulate: int = Field(default=1, ge=1)
     early_stopping: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    checkpoint_minutes: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    checkpoint_steps: int = Field(default=0, ge=0)
     backend: Literal["auto", "reference", "compiled"] = "auto"
 
     def __init__(self, **settings: Any) -> None:

@@ -12,20 +12,24 @@ from numpy.typing import ArrayLike
 
 from glassnet.data import Dataset, from_arrays, load
 from glassnet.data.dataset import stratified
+from glassnet.data.fingerprint import changes, fingerprint
 from glassnet.data.labels import hard
-from glassnet.errors import DataError
+from glassnet.errors import CheckpointError, DataError, RunFolderError
 from glassnet.losses import Loss
 from glassnet.network import Sequential
 from glassnet.optim import SGD, Optimizer
 from glassnet.schedules import Constant, Schedule
 from glassnet.train.batch import Batches
 from glassnet.train.callbacks import Callback, Checkpoint, EarlyStopping, MetricsLog, Training
+from glassnet.train.checkpoint import Checkpoints
 from glassnet.train.checks import batch_plan, check_network, check_watching, checked_weights
 from glassnet.train.config import TrainConfig
 from glassnet.train.loop import Loop
 from glassnet.train.models import build_model, tables_of
 from glassnet.train.records import Run
+from glassnet.train.resume import Facts, Saver, Tensors, put_facts, put_learning, put_tensors
 from glassnet.train.run_folder import RunFolder
+from glassnet.train.run_lock import RunLock
 from glassnet.train.stepper import make_stepper
 
 Path = str | os.PathLike[str]
@@ -49,6 +53,9 @@ def fit(
     accumulate: int = 1,
     sample_weight: ArrayLike | None = None,
     early_stopping: int | None = None,
+    ema: float = 0.0,
+    checkpoint_minutes: float = 1.0,
+    checkpoint_steps: int = 0,
     backend: str = "auto",
     run_dir: Path | None = None,
     callbacks: Iterable[Callback] = (),
@@ -65,10 +72,12 @@ def fit(
     accumulate: parts that a batch is computed in, one after another; the result is that of the whole batch.
     sample_weight: one number for each training image.
     early_stopping: epochs to wait for a lower validation loss; the best weights are then restored.
-    run_dir: a new folder for models, metrics, settings and pictures.
+    ema: decay of a moving average of the weights (0.999), which is then evaluated and kept in their place.
+    run_dir: a new folder for models, metrics, settings and pictures, and while the run is in progress for
+    checkpoints, every so many minutes or steps (0: not by that), from which `resume` goes on.
 
-    Raises Interrupted on Ctrl-C, with the run so far; NotFiniteError where a loss or gradient is NaN or
-    infinite, before it changes any weight; all other errors before the first step.
+    Raises Interrupted on Ctrl-C or SIGTERM, with the run so far; NotFiniteError where a loss or gradient is
+    NaN or infinite, before it changes any weight; all other errors before the first step.
     """
     dataset = as_dataset(data)
     config = TrainConfig(
@@ -87,6 +96,9 @@ def fit(
         clip_on=clip_on,
         accumulate=accumulate,
         early_stopping=early_stopping or 0,
+        ema=ema,
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
         backend=backend,
     )
     return run(net, dataset, config, sample_weight=sample_weight, run_dir=run_dir, callbacks=callbacks)
@@ -111,6 +123,59 @@ def run(
     callbacks: Iterable[Callback] = (),
 ) -> Run:
     """Check everything, train, evaluate: what `fit` does, once its settings are a config."""
+    loop = prepare(net, data, config, sample_weight)
+    if run_dir is None:
+        return start(loop, None, callbacks)
+    folder = RunFolder.new(run_dir, config)
+    with RunLock(folder.path):
+        return start(loop, folder, callbacks)
+
+
+def resume(
+    run_dir: Path,
+    *,
+    data: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
+    net: Sequential | None = None,
+    sample_weight: ArrayLike | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> tuple[Sequential, Run]:
+    """Go on with a run that was interrupted or killed; it ends with the bits of one that never was.
+
+    data, sample_weight: as they were given to `fit`; data that is known by name need not be given.
+    net: a network of the same layers, where some are classes of your own.
+    Raises RunFolderError where the run is finished or in use, CheckpointError where no checkpoint is whole or
+    its settings or data are not those of before.
+    """
+    folder = RunFolder(run_dir)
+    with RunLock(folder.path):
+        if folder.finished:
+            raise RunFolderError(f"The run {folder.path} is finished. Train a new one to go further.")
+        config = TrainConfig.from_toml(folder.path / "config.toml")
+        dataset = load(config.data) if data is None else as_dataset(data)
+        tensors, facts = Checkpoints(folder.path / "checkpoints").latest()
+        if facts["config"] != config.to_dict():
+            raise CheckpointError(
+                f"{folder.path / 'config.toml'} was changed since the checkpoint. Put it back as it was, or "
+                "train anew with the new settings."
+            )
+        net = build_model(config, dataset) if net is None else net
+        put_learning(net.built(), facts["learning"])
+        loop = prepare(net, dataset, config, sample_weight)
+        if differences := changes(facts["data"], fingerprint(loop.data)):
+            raise CheckpointError(
+                f"The data of {folder.path} changed since the checkpoint: {'; '.join(differences)}. Put it "
+                "back as it was, or train anew."
+            )
+        if facts["backend"] != loop.training.backend:
+            raise CheckpointError(
+                f"The run {folder.path} began on the {facts['backend']} backend, which is not to be had "
+                f"here: {loop.training.backend} would give other bits."
+            )
+        return net, start(loop, folder, callbacks, (tensors, facts))
+
+
+def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: ArrayLike | None) -> Loop:
+    """All checks, and a loop ready to run, without folder and callbacks."""
     check_network(net, data, config.loss)
     weight = checked_weights(sample_weight, len(data.train))
     data, weight = held_out(data, weight, config)
@@ -118,6 +183,12 @@ def run(
     plan = batch_plan(config, net, len(data.train))
     net.classes, net.preprocessing, net.loss = data.classes, data.preprocessing, config.loss
     net.backend = config.backend
+    for kind in config.optimizer.kinds():
+        net.store.add_optimizer_state(kind)
+        net.store.optimizer[kind][:] = 0  # a run starts without the momentum of an earlier one
+    net.store.average = None
+    if config.ema:
+        net.store.keep_average()
     stepper = make_stepper(
         config.backend,
         net,
@@ -127,20 +198,36 @@ def run(
         config.seed,
         capacity=-(-plan.capacity // config.accumulate),
     )
-    folder = None if run_dir is None else RunFolder(run_dir, config)
-    training = Training(
-        net,
-        config,
-        stepper.backend,
-        folder,
-        len(plan),
-        len(data.train),
-        0 if data.val is None else len(data.val),
+    samples, val_samples = len(data.train), 0 if data.val is None else len(data.val)
+    training = Training(net, config, stepper.backend, None, len(plan), samples, val_samples)
+    return Loop(
+        training, stepper, plan, Batches(data.train, config.loss, weight, config.accumulate), data, []
     )
-    batches = Batches(data.train, config.loss, weight, config.accumulate)
-    loop = Loop(training, stepper, plan, batches, data, all_callbacks(config, folder, callbacks))
-    log.info("Training on the %s backend.", stepper.backend)
-    with stepper.session():
+
+
+def start(
+    loop: Loop,
+    folder: RunFolder | None,
+    callbacks: Iterable[Callback],
+    checkpoint: tuple[Tensors, Facts] | None = None,
+) -> Run:
+    """Run a prepared loop, from a checkpoint on where there is one."""
+    training, config = loop.training, loop.training.config
+    training.folder = folder
+    loop.callbacks = all_callbacks(config, folder, callbacks)
+    if folder is not None:
+        loop.saver = Saver(
+            folder,
+            fingerprint(loop.data),
+            steps=config.checkpoint_steps,
+            minutes=config.checkpoint_minutes,
+        )
+    if checkpoint is not None:
+        tensors, facts = checkpoint
+        loop.progress = put_facts(training, facts)
+        put_tensors(training.net, loop.callbacks, tensors)
+    log.info("Training on the %s backend.", training.backend)
+    with loop.stepper.session():
         return loop.run()
 
 

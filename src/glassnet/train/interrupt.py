@@ -1,38 +1,64 @@
-"""Ctrl-C during training: never in the middle of an update, never without a saved model."""
+"""Ctrl-C and a request to end (SIGTERM) during training: never in the middle of a step, nothing lost."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassnet.train.records import Run
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted. The network is as its last whole step left it; `run` tells what there is."""
+    """Training was interrupted. The network is as its last whole step left it; `run` tells what there is.
 
-    def __init__(self, run: Run) -> None:
-        saved = "" if run.folder is None else f" Its model is {run.folder / 'last.gnet'}."
+    signal: what asked for it, SIGINT (Ctrl-C) or SIGTERM.
+    """
+
+    def __init__(self, run: Run, number: int = signal.SIGINT) -> None:
+        saved = ""
+        if run.folder is not None:
+            saved = f" Its model is {run.folder / 'last.gnet'}. To go on: glassnet resume {run.folder}"
         super().__init__(f"Training was interrupted in epoch {len(run.history) + 1}.{saved}")
-        self.run = run
+        self.run, self.signal = run, number
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done. Only the main thread receives it, so others need nothing."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or handler is None:
-        yield
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if received:
-        signal.raise_signal(signal.SIGINT)
+class Requests:
+    """While a run is in progress, the first Ctrl-C or SIGTERM is a request, which `check` raises.
+
+    A second one acts at once. Only the main thread receives signals; a handler of the user's own for SIGTERM
+    stays.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Requests:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if handler in (signal.default_int_handler, signal.SIG_DFL):
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt where one has come."""
+        if self.received is not None:
+            raise KeyboardInterrupt
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

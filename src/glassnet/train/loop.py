@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from glassnet.data import Dataset, Split
 from glassnet.data.batches import BatchPlan
 from glassnet.errors import NotFiniteError
-from glassnet.train.batch import Batch, Batches
+from glassnet.store import Slot
+from glassnet.train.batch import Batches, Block
 from glassnet.train.callbacks import Callback, Training
-from glassnet.train.interrupt import Interrupted, uninterrupted
+from glassnet.train.interrupt import Interrupted, Requests
 from glassnet.train.metrics import Evaluation, evaluation
 from glassnet.train.not_finite import first_place
 from glassnet.train.records import EpochRecord, Run, StepRecord
-from glassnet.train.stepper import Clip, Guard, Stepper
+from glassnet.train.resume import Progress, Saver
+from glassnet.train.stepper import Change, Clip, Outcome, Stepper
+
+EARLIEST = 10
+"""Moving averages start over the last of step / EARLIEST steps, and lengthen to what the settings say."""
 
 
 @dataclass
 class Loop:
-    """The epochs and steps of one run."""
+    """The epochs and steps of one run, new or resumed."""
 
     training: Training
     stepper: Stepper
@@ -30,118 +37,185 @@ class Loop:
     batches: Batches
     data: Dataset
     callbacks: Sequence[Callback]
-    step: int = 0  # updates made so far
+    saver: Saver | None = None
+    progress: Progress = field(default_factory=Progress)
 
     def run(self) -> Run:
-        """Train until the last epoch, an early stop or Ctrl-C; evaluate unless interrupted."""
-        training, start = self.training, time.perf_counter()
-        self.fresh_optimizer_state()
+        """Train until the last epoch, an early stop or an interruption; evaluate unless interrupted."""
+        training, start = self.training, time.perf_counter() - self.progress.seconds
+        whole = True  # whether the state is that between two steps
+        requests = Requests()
         try:
-            self.tell("on_train_begin")
-            while training.stop is None and len(training.history) < training.config.epochs:
-                self.epoch(len(training.history))
+            with requests:
+                self.tell("on_train_begin")
+                self.save(start, first=True)
+                while training.stop is None and len(training.history) < training.config.epochs:
+                    requests.check()
+                    for block in self.epoch():
+                        whole = False
+                        outcome = self.take(block)
+                        whole = True
+                        if outcome.taken < len(block):
+                            raise self.not_finite(block, outcome)
+                        self.save(start)
+                        requests.check()
+                    whole = False
+                    self.end_epoch()
+                    whole = True
         except KeyboardInterrupt as interrupt:
             training.stop, training.interrupted = "interrupted", True
+            if whole:
+                self.save(start, last=True)
+            self.adopt_average()
             self.tell("on_train_end")
-            raise Interrupted(self.finish(time.perf_counter() - start)) from interrupt
+            result = self.finish(time.perf_counter() - start)
+            raise Interrupted(result, requests.received or signal.SIGINT) from interrupt
+        self.adopt_average()
         self.tell("on_train_end")
-        return self.finish(time.perf_counter() - start)
+        result = self.finish(time.perf_counter() - start)
+        if self.saver is not None:
+            self.saver.remove()
+        return result
 
-    def tell(self, moment: str, *record: StepRecord | EpochRecord) -> None:
+    def tell(self, moment: str, *record: EpochRecord) -> None:
         """Call that method of every callback."""
         for callback in self.callbacks:
             getattr(callback, moment)(self.training, *record)
 
-    def fresh_optimizer_state(self) -> None:
-        """A run starts without the momentum of an earlier one."""
-        for block in self.training.net.store.optimizer.values():
-            block[:] = 0
+    def tell_steps(self, records: list[StepRecord]) -> None:
+        """All callbacks hear of the steps: together, or one by one."""
+        for callback in self.callbacks:
+            callback.on_steps(self.training, records)
+            if hears_each(callback):
+                for record in records:
+                    callback.on_step(self.training, record)
 
-    def epoch(self, number: int) -> None:
-        """All batches once, then the validation split. `number` counts from 0."""
-        start, samples, steps = time.perf_counter(), 0, []
-        for i, index in enumerate(self.plan.batches(number), 1):
-            batch = self.batches.cut(index)
-            lr = self.learning_rate()
-            guard, correct = self.take_step(batch, lr)
-            samples += len(batch)
-            speed = samples / (time.perf_counter() - start)
-            record = StepRecord(
-                epoch=number + 1,
-                step=self.step,
-                batch=i,
-                samples=len(batch),
-                correct=correct,
-                loss=guard.loss,
-                lr=lr,
-                gradient_norm=guard.gradient_norm,
-                images_per_second=speed,
+    def save(self, start: float, *, first: bool = False, last: bool = False) -> None:
+        """A checkpoint, where one is due."""
+        if self.saver is not None and (first or last or self.saver.due(self.progress.step)):
+            self.progress.seconds = time.perf_counter() - start
+            self.saver.save(self.training, self.progress, self.callbacks)
+
+    def epoch(self) -> Iterator[Block]:
+        """The steps of the epoch that the run is in, from where it is, as many at a time as may be."""
+        progress = self.progress
+        most = 1 if any(map(hears_each, self.callbacks)) else self.stepper.most
+        if self.saver is not None and self.saver.steps:
+            most = min(most, self.saver.steps)
+        self.kinds = self.kinds_of_rates()
+        self.begun, self.begun_samples = time.perf_counter(), progress.samples
+        for index in self.plan.blocks(len(self.training.history), progress.batch, most):
+            yield self.batches.block(progress.step, index)
+
+    def take(self, block: Block) -> Outcome:
+        """Take the steps of a block, as far as they are finite, and tell of them."""
+        progress, epoch = self.progress, len(self.training.history) + 1
+        rates = self.learning_rates(len(block))
+        changes = [self.change(block, number, lr) for number, lr in enumerate(rates)]
+        outcome = self.stepper.take(block, changes)
+        taken, n = outcome.taken, block.samples
+        speed = (progress.samples - self.begun_samples + taken * n) / (time.perf_counter() - self.begun)
+        records = []
+        losses, norms, correct = outcome.losses.tolist(), outcome.norms.tolist(), outcome.correct.tolist()
+        for number in range(taken):
+            progress.count(n, losses[number], correct[number])
+            records.append(
+                StepRecord(
+                    epoch=epoch,
+                    step=progress.step,
+                    batch=progress.batch,
+                    samples=n,
+                    correct=correct[number],
+                    loss=losses[number],
+                    lr=rates[number],
+                    gradient_norm=norms[number],
+                    images_per_second=speed,
+                )
             )
-            steps.append(record)
-            self.tell("on_step", record)
-        self.end_epoch(steps, start)
+        progress.lr, progress.speed = rates[min(taken, len(block) - 1)], speed
+        self.tell_steps(records)
+        return outcome
 
-    def end_epoch(self, steps: list[StepRecord], start: float) -> None:
-        """Validate, and tell of the epoch that these steps were."""
-        val = self.evaluate(self.data.val)
-        last, samples = steps[-1], sum(step.samples for step in steps)
-        record = EpochRecord(
-            epoch=last.epoch,
-            step=last.step,
-            loss=sum(step.loss * step.samples for step in steps) / samples,
-            accuracy=sum(step.correct for step in steps) / samples,
-            val_loss=None if val is None else val.loss,
-            val_accuracy=None if val is None else val.accuracy,
-            lr=last.lr,
-            seconds=time.perf_counter() - start,
-            images_per_second=last.images_per_second,
-        )
-        self.training.history.append(record)
-        self.tell("on_epoch_end", record)
+    def end_epoch(self) -> None:
+        """Validate, and tell of the epoch that is whole; both see the averaged weights, if there are any."""
+        progress, training = self.progress, self.training
+        with self.averaged():
+            val = self.evaluate(self.data.val)
+            record = EpochRecord(
+                epoch=len(training.history) + 1,
+                step=progress.step,
+                loss=progress.loss / progress.samples,
+                accuracy=progress.correct / progress.samples,
+                val_loss=None if val is None else val.loss,
+                val_accuracy=None if val is None else val.accuracy,
+                lr=progress.lr,
+                seconds=time.perf_counter() - self.begun,
+                images_per_second=progress.speed,
+            )
+            training.history.append(record)
+            progress.begin_epoch()
+            self.tell("on_epoch_end", record)
 
-    def learning_rate(self) -> float:
-        """The rate of the step to come."""
+    def learning_rates(self, steps: int) -> list[float]:
+        """The rates of the steps to come."""
         config, watched = self.training.config, [record.watched for record in self.training.history]
-        steps = config.epochs * len(self.plan)
-        return config.optimizer.lr * config.schedule.factor(self.step, steps, len(self.plan), watched)
-
-    def take_step(self, batch: Batch, lr: float) -> tuple[Guard, int]:
-        """(what the guard saw, correct predictions) of one update."""
-        net, optimizer = self.training.net, self.training.config.optimizer
-        scores = [
-            self.stepper.accumulate(
-                part.index, part.target, part.share, step=self.step, first_sample=part.first_sample
-            )[1]
-            for part in batch.parts
+        total, epoch, lr = config.epochs * len(self.plan), len(self.plan), config.optimizer.lr
+        first = self.progress.step
+        return [
+            lr * config.schedule.factor(step, total, epoch, watched) for step in range(first, first + steps)
         ]
-        guard = self.stepper.guard()
-        if not guard.finite:
-            raise self.not_finite(batch, guard, lr)
-        scalars = {name: optimizer.scalars(slot, lr, self.step + 1) for name, slot in net.store.learning()}
-        with uninterrupted():
-            self.stepper.update(scalars, self.clip(batch))
-        self.step += 1
-        return guard, batch.correct(scores)
 
-    def clip(self, batch: Batch) -> Clip:
-        """The bounds on the mean gradient of this batch; the summed one is `denominator` times as large."""
+    def kinds_of_rates(self) -> list[tuple[Slot, list[str]]]:
+        """The parameters that share their scalars: one of them, and the names of all."""
+        kinds: dict[tuple[float, bool], tuple[Slot, list[str]]] = {}
+        for name, slot in self.training.net.store.learning():
+            kinds.setdefault((slot.layer.lr_factor, slot.tensor.decays), (slot, []))[1].append(name)
+        return [*kinds.values()]
+
+    def change(self, block: Block, number: int, lr: float) -> Change:
+        """What step `number` of a block does with its gradients."""
+        config, step = self.training.config, block.step + number
+        scalars: dict[str, tuple[float, ...]] = {}
+        for slot, names in self.kinds:
+            scalars |= dict.fromkeys(names, config.optimizer.scalars(slot, lr, step + 1))
+        gain = max(1 - config.ema, 1 - (1 + step) / (EARLIEST + step)) if config.ema else 0.0
+        return Change(scalars, self.clip(float(block.denominator[number])), gain)
+
+    def clip(self, denominator: float) -> Clip:
+        """The bounds on a batch's mean gradient; the summed one is `denominator` times as large."""
         config = self.training.config
-        value = config.clip_value / (batch.denominator if config.clip_on == "sum" else 1.0)
+        value = config.clip_value / (denominator if config.clip_on == "sum" else 1.0)
         return Clip(value or None, config.clip_norm or None)
 
-    def not_finite(self, batch: Batch, guard: Guard, lr: float) -> NotFiniteError:
+    def not_finite(self, block: Block, outcome: Outcome) -> NotFiniteError:
         """The error that stops the run, with the place where the trouble starts and what to try."""
-        net, config = self.training.net, self.training.config
-        place = first_place(net, self.data.train, config.loss, batch, seed=config.seed, step=self.step)
-        what = "gradient" if np.isfinite(guard.loss) else "loss"
+        net, config, number = self.training.net, self.training.config, outcome.taken
+        place = first_place(net, self.data.train, config.loss, block, number, seed=config.seed)
+        what = "gradient" if np.isfinite(outcome.losses[number]) else "loss"
         folder = self.training.folder
         epoch = len(self.training.history) + 1
         kept = f" Models of earlier epochs are in {folder.path}." if folder and epoch > 1 else ""
         return NotFiniteError(
-            f"The {what} of step {self.step + 1} (epoch {epoch}) is NaN or infinite, which first appears "
-            f"{place}. This step changed no weight. Try a learning rate below {lr:g}, clip_norm=1.0, or "
-            f"look at the data.{kept}"
+            f"The {what} of step {block.step + number + 1} (epoch {epoch}) is NaN or infinite, which first "
+            f"appears {place}. This step changed no weight. Try a learning rate below "
+            f"{self.progress.lr:g}, clip_norm=1.0, or look at the data.{kept}"
         )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network has the averaged weights."""
+        store = self.training.net.store
+        store.swap_average()
+        try:
+            yield
+        finally:
+            store.swap_average()
+
+    def adopt_average(self) -> None:
+        """The averaged weights are from now on the network's own."""
+        store = self.training.net.store
+        store.swap_average()
+        store.average = None
 
     def evaluate(self, split: Split | None) -> Evaluation | None:
         """The network as it is now, on the run's own backend."""
@@ -168,3 +242,8 @@ class Loop:
         if training.folder is not None:
             training.folder.finish(result)
         return result
+
+
+def hears_each(callback: Callback) -> bool:
+    """Whether it must be called after each step, which then is taken by itself."""
+    return type(callback).on_step is not Callback.on_step

@@ -11,7 +11,7 @@ from glassnet.losses import Loss
 from glassnet.network import Sequential
 from glassnet.ops.base import Grads, LayerLike
 from glassnet.ops.reference import ReferenceOps
-from glassnet.train.batch import Batch
+from glassnet.train.batch import Block
 
 Array = np.ndarray
 
@@ -46,12 +46,12 @@ def check(array: Array | None, place: str, layer: LayerLike | None = None) -> No
     raise Found(f"{place}, whose {' and '.join(broken)} held it before" if broken else place)
 
 
-def first_place(net: Sequential, split: Split, loss: Loss, batch: Batch, *, seed: int, step: int) -> str:
-    """ "in the forward pass of conv2d_2": where this step's batch first has a value that is not finite."""
-    ops = CheckingOps(seed=seed, step=step)
+def first_place(net: Sequential, split: Split, loss: Loss, block: Block, number: int, *, seed: int) -> str:
+    """ "in the forward pass of conv2d_2": where that step of a block first has a value that is not finite."""
+    ops = CheckingOps(seed=seed, step=block.step + number)
     dtype = net.store.values.dtype
     try:
-        for part in batch.parts:
+        for part in block.parts_of(number):
             ops.first_sample = part.first_sample
             x, target, share = (a.astype(dtype) for a in (split.inputs(part.index), part.target, part.share))
             scores, saved = ops.call(net, x, True)

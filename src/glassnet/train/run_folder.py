@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from glassnet.train.records import Run
 
 
+LOCK = ".lock"
+
+
 def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
     """root/<data>-<n>, with the first n from 1 on that is not there yet."""
     number = 1
@@ -25,23 +28,38 @@ def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
 class RunFolder:
     """The folder of one run: config.toml, metrics.jsonl, best.gnet, last.gnet, evaluation.json, two pictures.
 
-    Made before the first step, so that a place that cannot be written costs no training.
+    While the run is in progress there is also the folder `checkpoints`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: TrainConfig) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    @classmethod
+    def new(cls, path: str | os.PathLike[str], config: TrainConfig) -> RunFolder:
+        """An empty one, before the first step, so that a place that cannot be written costs no training."""
+        folder = cls(path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            occupied = any(self.path.iterdir())
+            folder.path.mkdir(parents=True, exist_ok=True)
+            occupied = any(entry.name != LOCK for entry in folder.path.iterdir())
         except OSError as error:
             raise RunFolderError(
-                f"The run folder {self.path} cannot be made: {error.strerror}. Choose another place."
+                f"The run folder {folder.path} cannot be made: {error.strerror}. Choose another place."
             ) from error
         if occupied:
             raise RunFolderError(
-                f"The run folder {self.path} is not empty. Choose a new name: no run is overwritten."
+                f"The run folder {folder.path} is not empty. Choose a new name: no run is overwritten. "
+                f"To go on with a run that was interrupted: glassnet resume {folder.path}"
             )
-        self.write("config.toml", config.to_toml())
+        folder.write("config.toml", config.to_toml())
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, and was not interrupted."""
+        try:
+            return json.loads((self.path / "evaluation.json").read_text("utf-8"))["stopped"] != "interrupted"
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def write(self, name: str, text: str) -> None:
         """A whole text file."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +23,8 @@ from glassnet.ops.base import Grads
 from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
 from glassnet.plan.symbols import RecordingError
+from glassnet.store import moving_average
+from glassnet.train.batch import Block
 
 Array = np.ndarray
 log = logging.getLogger(__name__)
@@ -57,13 +59,47 @@ class Clip:
         return 1.0 if self.norm is None else min(1.0, self.norm / (gradient_norm + 1e-6))
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a step does with its gradients: the rule's scalars by parameter name, the clip, and the gain of
+    the moving averages of the weights.
+    """
+
+    scalars: Mapping[str, tuple[float, ...]]
+    clip: Clip
+    gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of each step that was tried: (k,) losses, gradient norms before clipping, correct predictions.
+
+    The first that is not finite changed nothing, and none after it counts.
+    """
+
+    losses: Array
+    norms: Array
+    correct: Array
+
+    @property
+    def taken(self) -> int:
+        """Steps that changed the weights."""
+        finite = np.isfinite(self.losses) & np.isfinite(self.norms)
+        return len(finite) if finite.all() else int(finite.argmin())
+
+
 class Stepper(Protocol):
     """One backend's way to take the steps of one run over one training split.
 
     A step: `accumulate` for each of its micro-batches, `guard`, and, where that is finite, `update`.
+    `take` does all of it for the steps of a block, at most `most` of them.
     """
 
     backend: str
+    most: int
+
+    def take(self, block: Block, changes: Sequence[Change]) -> Outcome:
+        """The steps of a block, one after another, until one is not finite."""
 
     def session(self) -> AbstractContextManager[None]:
         """What must hold around all steps and predictions of a run, such as a number of threads."""
@@ -80,17 +116,37 @@ class Stepper(Protocol):
     def guard(self) -> Guard:
         """Loss and gradient norm of the step so far."""
 
-    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
-        """Clip, apply the optimiser's rule with these scalars by parameter name, commit announced state."""
+    def update(self, change: Change) -> None:
+        """Clip, apply the optimiser's rule, commit announced state, move the averages."""
 
     def predict(self, images: Array) -> Array:
         """Raw images -> scores (N, K), in evaluation mode."""
+
+
+def one_by_one(stepper: Stepper, block: Block, changes: Sequence[Change]) -> Outcome:
+    """`take` in the single calls of a step."""
+    losses, norms, correct = np.zeros(len(block)), np.zeros(len(block)), np.zeros(len(block), np.int64)
+    for number, change in enumerate(changes):
+        scores = [
+            stepper.accumulate(
+                p.index, p.target, p.share, step=block.step + number, first_sample=p.first_sample
+            )[1]
+            for p in block.parts_of(number)
+        ]
+        correct[number] = (np.concatenate(scores).argmax(axis=-1) == block.labels[number]).sum()
+        guard = stepper.guard()
+        losses[number], norms[number] = guard.loss, guard.gradient_norm
+        if not guard.finite:
+            break
+        stepper.update(change)
+    return Outcome(losses, norms, correct)
 
 
 class ReferenceStepper:
     """Steps on the reference backend, in the precision of the network."""
 
     backend = "reference"
+    most = 1
 
     def __init__(self, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int) -> None:
         self.net, self.split, self.loss, self.optimizer, self.seed = net, split, loss, optimizer, seed
@@ -128,20 +184,25 @@ class ReferenceStepper:
             total = self.net.store.grad(name)
             total[...] = grad if fresh else total + grad
 
+    def take(self, block: Block, changes: Sequence[Change]) -> Outcome:
+        return one_by_one(self, block, changes)
+
     def guard(self) -> Guard:
         squares = [
             np.square(self.net.store.grad(n), dtype=np.float64).sum() for n, _ in self.net.store.learning()
         ]
         return Guard(self._loss, math.sqrt(sum(squares)))
 
-    def update(self, scalars: Mapping[str, tuple[float, ...]], clip: Clip) -> None:
-        grads = self.net.store.grads
+    def update(self, change: Change) -> None:
+        grads, clip, store = self.net.store.grads, change.clip, self.net.store
         if clip.value is not None:
             np.clip(grads, -clip.value, clip.value, out=grads)
         if clip.norm is not None:
             grads *= clip.scale(self.guard().gradient_norm)
-        self.optimizer.update(self._ops, self.net.store, dict(scalars))
+        self.optimizer.update(self._ops, store, dict(change.scalars))
         self._ops.commit()
+        for average, block in store.averaged():
+            self._ops.update(moving_average, average, block, [], (change.gain,))
 
     def predict(self, images: Array) -> Array:
         dtype = self.net.store.values.dtype

@@ -31,10 +31,16 @@ NEVER = np.zeros(1, np.int64)
 
 @dataclass
 class Slots:
-    """What varies between steps, in arrays whose addresses do not: see ARCHITECTURE 2.5."""
+    """What varies between steps, in arrays whose addresses do not: see ARCHITECTURE 2.5.
+
+    adding: 1 where gradients are added to those of the step so far. cursor: which of several steps this is.
+    go: 0 where nothing may change any more.
+    """
 
     samples: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     adding: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    cursor: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    go: np.ndarray = field(default_factory=lambda: np.ones(1, np.int64))
     random: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))  # seed, step, first sample
 
 

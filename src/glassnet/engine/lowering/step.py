@@ -108,15 +108,31 @@ def clip(operation: Operation, context: Context) -> list[Step]:
     return [Step(update.clip, (grads, limits), "clip", units=-(-grads.size // update.RUN))]
 
 
+@lowers("load")
+def load(operation: Operation, context: Context) -> list[Step]:
+    table, now = (context.array(s) for s in operation.reads())
+    return [Step(update.load, (table, context.slots.cursor, now), "load")]
+
+
+@lowers("judge")
+def judge(operation: Operation, context: Context) -> list[Step]:
+    losses, sums, scores, labels, bounds, limits, results = (context.array(s) for s in operation.reads())
+    slots = context.slots
+    seen, decided = (losses, sums, scores, labels, slots.samples, bounds), (limits, results)
+    return [Step(update.judge, (*seen, *decided, slots.cursor, slots.go), "judge")]
+
+
 @lowers("commit")
 def commit(operation: Operation, context: Context) -> list[Step]:
     state, pending = (context.array(s) for s in operation.reads())
-    return [Step(update.commit, (state, pending), "update", units=-(-state.size // update.RUN))]
+    return [
+        Step(update.commit, (state, pending, context.slots.go), "update", units=-(-state.size // update.RUN))
+    ]
 
 
 @lowers("update")
 def update_parameters(operation: Operation, context: Context) -> list[Step]:
     arrays = [context.flat(s) for s in operation.reads()]
     kernel = update.update(operation.settings["rule"], len(arrays) - 2)
-    scalars = operation.settings["scalars"]
-    return [Step(kernel, (*arrays, scalars), "update", units=-(-arrays[0].size // update.RUN))]
+    arguments = (*arrays, operation.settings["scalars"], context.slots.go)
+    return [Step(kernel, arguments, "update", units=-(-arrays[0].size // update.RUN))]

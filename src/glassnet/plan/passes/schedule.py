@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import chain, groupby
 
 from glassnet.plan.plan import Section, Step
 from glassnet.plan.symbols import Operation, Symbol
+
+FIRST, LAST = ("load", "prepare"), ("guard", "judge", "clip", "update")
+"""Sections around those of the network, in their order."""
 
 
 def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
     """Sections in order, from each operation with its steps in order (each after the one before it).
 
-    Between "prepare" and "guard", levels alternate: even ones hold sample steps, odd ones batch and host
-    steps. A step stands on the first level of its kind that is not below what its operation reads.
+    Between those that come first and last, levels alternate: even ones hold sample steps, odd ones batch and
+    host steps. A step stands on the first level of its kind that is not below what its operation reads.
     """
     level: dict[Symbol, int] = {}
     placed: dict[int, list[Step]] = {}
-    fixed: dict[str, list[Step]] = {"prepare": [], "guard": [], "clip": [], "update": []}
+    fixed: dict[str, list[Step]] = {name: [] for name in (*FIRST, *LAST)}
     for operation, steps in lowered:
         after = max((level.get(symbol, -1) for symbol in (*operation.reads(), *operation.after)), default=-1)
         for step in steps:
@@ -29,7 +32,7 @@ def schedule(lowered: list[tuple[Operation, list[Step]]]) -> list[Section]:
         level.update(dict.fromkeys(operation.outputs, after))
     levels = [section for at in sorted(placed) for section in _sections(at, placed[at])]
     ends = {name: [Section(name, steps)] if steps else [] for name, steps in fixed.items()}
-    return ends["prepare"] + levels + ends["guard"] + ends["clip"] + ends["update"]
+    return [*chain(*(ends[name] for name in FIRST)), *levels, *chain(*(ends[name] for name in LAST))]
 
 
 def _sections(level: int, steps: list[Step]) -> list[Section]:
