@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "glassnet"
 
 # Who may import whom: ARCHITECTURE.md, section 4. A unit may import itself and what is listed, no more.
 BASE = {"errors", "shapes", "store"}
-OPERATIONS = BASE | {"ops.base", "ops.activations", "ops.philox"}
+OPERATIONS = BASE | {"ops.base", "ops.activations", "ops.augment", "ops.philox"}
 PARTS = {"layers", "losses", "optim", "schedules", "preprocessing"}
 MODEL = OPERATIONS | PARTS | {"init", "backends", "plan", "ops.reference", "engine", "summary", "trace"}
 USERS = MODEL | {"network", "data"}
@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "shapes": {"errors"},
     "store": {"errors", "shapes"},
     "ops": set(),
-    **dict.fromkeys(("ops.base", "ops.activations", "ops.philox"), OPERATIONS),
+    **dict.fromkeys(("ops.base", "ops.activations", "ops.augment", "ops.philox"), OPERATIONS),
     "plan": OPERATIONS,
     "init": BASE,
     "backends": {"errors"},
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "summary": OPERATIONS | PARTS,
     "trace": OPERATIONS | PARTS | {"ops.reference"},
     "network": MODEL,
-    "data": BASE | {"preprocessing"},
+    "data": BASE | {"preprocessing", "ops.augment", "ops.philox"},
     "explain": USERS,
     "train": USERS | {"io"},  # a config and a model file describe layers alike
     "io": USERS | {"glassnet"},  # the version that wrote a file
