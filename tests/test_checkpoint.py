@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from glassnet.errors import CheckpointError, ConfigError, FileFormatError
 from glassnet.io import manifest
+from glassnet.io.tensors import HEADER_LIMIT
 from glassnet.train.checkpoint import Checkpoints
 from messages import message_of
 
@@ -220,15 +221,18 @@ def header(length=None, **entry):
     return (len(text) if length is None else length).to_bytes(8, "little") + text + bytes(8)
 
 
+START = f"it must begin with a header's length of at most {HEADER_LIMIT}"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (header(1 << 62), "it must begin with a header's length of at most 16777216 in 8 bytes, found 46116"),
+        (header(1 << 62), f"{START} in 8 bytes, found 4611686018427387904 in 8."),
         (header(dtype="BOOL"), "its header cannot be read (dtype must be F32 or F64 or I64 or U8, got BOOL)"),
         (header(dtype=["F32"]), "its header cannot be read (unhashable type"),
         (header(shape=[1 << 62, 4]), "its header cannot be read (a tensor [4611686018427387904, 4] cannot "),
         (header(dtype="F64"), "its header cannot be read (a tensor [2] cannot take bytes 0 to 8)"),
-        (b"", "it must begin with a header's length of at most 16777216 in 8 bytes, found 0 in 0."),
+        (b"", f"{START} in 8 bytes, found 0 in 0."),
     ],
     ids=["length", "dtype", "list", "shape", "size", "nothing"],
 )
@@ -252,7 +256,7 @@ def test_manifests_are_believed_only_within_bounds(folder):
     with path.open("wb") as file:
         file.truncate(1 << 40)
     assert message_of(FileFormatError, manifest.read, path) == (
-        f"{path} is no manifest: it has more than 16777216 bytes."
+        f"{path} is no manifest: it has more than {HEADER_LIMIT} bytes."
     )
     assert loaded(folder) == 2
 
