@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from glassnet import __version__
+from glassnet.cli.curve import curve
 from glassnet.cli.doctor import doctor
 from glassnet.cli.evaluate import evaluate
 from glassnet.cli.explain import explain
@@ -19,6 +20,7 @@ from glassnet.cli.plan import plan
 from glassnet.cli.predict import predict
 from glassnet.cli.profile import profile
 from glassnet.cli.recipe import recipe
+from glassnet.cli.report import report
 from glassnet.cli.resume import resume
 from glassnet.cli.summary import summary
 from glassnet.cli.train import train
@@ -63,7 +65,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, resume, evaluate, predict, summary, gradcheck, explain, plan, profile, warmup, doctor):
+for command in (
+    train,
+    resume,
+    evaluate,
+    report,
+    curve,
+    predict,
+    summary,
+    gradcheck,
+    explain,
+    plan,
+    profile,
+    warmup,
+    doctor,
+):
     app.command()(command)
 app.add_typer(recipe)
 

@@ -78,18 +78,22 @@ def evaluation(scores: Array, split: Split, loss: Loss, *, top_k: int = 5) -> Ev
             "Look at its weights, or train again with a lower learning rate."
         )
     labels, outputs = hard(split.labels), scores.shape[-1]
-    target, share = loss.targets(targets_for(loss, split), outputs)
-    losses = loss.forward(ReferenceOps(), scores.astype(np.float64), target, share)
     confusion = confusion_matrix(labels, scores.argmax(axis=-1), outputs)
     k = min(top_k, outputs)
     return Evaluation(
-        loss=float(losses.sum()),
+        loss=float(sample_losses(scores, split, loss).sum()),
         accuracy=float(np.trace(confusion) / len(labels)),
         top_k=top_k_accuracy(scores, labels, k),
         k=k,
         confusion=confusion,
         per_class=per_class(confusion, split.classes),
     )
+
+
+def sample_losses(scores: Array, split: Split, loss: Loss) -> Array:
+    """(N,): each sample's part of the loss of the whole split, as in training, in float64."""
+    target, share = loss.targets(targets_for(loss, split), scores.shape[-1])
+    return loss.forward(ReferenceOps(), scores.astype(np.float64), target, share)
 
 
 def confusion_matrix(labels: Array, predicted: Array, classes: int) -> Array:

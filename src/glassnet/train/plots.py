@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from glassnet.train.calibration import Calibration
+from glassnet.train.learning_curve import LearningCurve
 from glassnet.train.metrics import Evaluation
 from glassnet.train.records import EpochRecord
 
@@ -17,8 +21,25 @@ DPI = 120
 MOST_LABELLED = 20  # classes whose counts still fit their cells
 
 
+def save(figure: Figure, path: Path | IO[bytes]) -> None:
+    """The figure as a PNG. Letters that the font lacks become boxes, without a warning each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(path, dpi=DPI, format="png")
+
+
 def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Loss and accuracy by epoch, in training and on the validation split, as a PNG."""
+    """The picture of `curves` as a PNG."""
+    save(curves(history), path)
+
+
+def draw_confusion(evaluation: Evaluation, path: Path) -> None:
+    """The picture of `confusion` as a PNG."""
+    save(confusion(evaluation), path)
+
+
+def curves(history: Sequence[EpochRecord]) -> Figure:
+    """Loss and accuracy by epoch, in training and on the validation split."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         curve(axes, history, what, "training")
@@ -28,7 +49,7 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=DPI)
+    return figure
 
 
 def curve(axes: Axes, history: Sequence[EpochRecord], field: str, label: str) -> None:
@@ -36,8 +57,8 @@ def curve(axes: Axes, history: Sequence[EpochRecord], field: str, label: str) ->
     axes.plot([r.epoch for r in history], [getattr(r, field) for r in history], marker=".", label=label)
 
 
-def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """The confusion matrix as a PNG: a row a true class, shaded by its share of the row."""
+def confusion(evaluation: Evaluation) -> Figure:
+    """The confusion matrix: a row a true class, shaded by its share of the row."""
     names = [metrics.name for metrics in evaluation.per_class]
     support = evaluation.confusion.sum(axis=1, keepdims=True)
     side = 2.5 + 0.4 * min(len(names), MOST_LABELLED)
@@ -46,15 +67,48 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     axes.imshow(evaluation.confusion / np.maximum(support, 1), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=f"accuracy {evaluation.accuracy:.2%}")
     if len(names) <= MOST_LABELLED:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (i, j), count in np.ndenumerate(evaluation.confusion):
             if count:
                 dark = count > support[i, 0] / 2
                 axes.text(
                     j, i, str(count), ha="center", va="center", color="white" if dark else "black", size=8
                 )
-    figure.savefig(path, dpi=DPI)
+    return figure
+
+
+def reliability(found: Calibration, scaled: Calibration | None) -> Figure:
+    """Accuracy by confidence, above how many images have that confidence; after scaling as a second line."""
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot((0, 1), (0, 1), color="grey", linestyle="--", label="as sure as right")
+    lines = {"as trained": found} | ({} if scaled is None else {"after scaling": scaled})
+    for label, one in lines.items():
+        filled = one.counts > 0
+        above.plot(one.confidence[filled], one.accuracy[filled], marker="o", markersize=4, label=label)
+    edges = np.linspace(0, 1, len(found.counts) + 1)
+    below.stairs(found.counts, edges, fill=True)
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    below.set(xlabel="confidence", ylabel="images")
+    above.grid(alpha=0.3)
+    above.legend()
+    return figure
+
+
+def learning(found: LearningCurve) -> Figure:
+    """Error by training images on two logarithmic axes, with the line fitted, as far as twice the images."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    samples = np.array([point.samples for point in found.points])
+    errors = np.array([point.error for point in found.points])
+    low, high = np.array([point.interval for point in found.points]).T
+    axes.errorbar(samples, errors, (np.maximum(errors - low, 0), high - errors), fmt="o", capsize=3)
+    line = np.geomspace(samples[0], 2 * samples[-1])
+    axes.loglog(line, found.predicted(line), linestyle="--", color="grey")
+    axes.set(xlabel="training images", ylabel="validation error")
+    axes.grid(alpha=0.3, which="both")
+    return figure
 
 
 def draw_profile(steps: Sequence[tuple[str, float, float]], path: Path) -> None:
@@ -68,4 +122,4 @@ def draw_profile(steps: Sequence[tuple[str, float, float]], path: Path) -> None:
     axes.set(xlabel="microseconds for the whole batch; beside it, share of one core's peak")
     axes.invert_yaxis()
     axes.margins(x=0.1, y=0.01)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)

@@ -1,0 +1,56 @@
+"""glassnet report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.progress import compiling
+from glassnet.cli.target import data_of, needed
+from glassnet.io import load, model_file
+from glassnet.train.fitting import held_out
+from glassnet.train.report import read_run, write_report
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Option(help="A data set, else that of the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it, else report.html in the run.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write all that is known of a run as one page.
+
+    Settings, curves, confusion, each class with its intervals, calibration, the worst errors as pictures,
+    what was left out, warnings. The page holds its pictures and opens without a network.
+
+    Example: glassnet report runs/digits-1
+    """
+    output, path = Output(json), out or run / "report.html"
+    net = load(model_file(run))
+    record, warnings = read_run(run)
+    dataset, _ = held_out(needed(data or data_of(run), str(run)), None, record.config)
+    with compiling(output.say):
+        judged = write_report(record, net, dataset, path, warnings=warnings)
+    output.say(f"The report is {path}.")
+    if judged is None:
+        output.result(report=str(path))
+        return
+    low, high = judged.accuracy
+    sure = judged.sureness
+    output.say(
+        f"Accuracy {percent(judged.evaluation.accuracy)}, 95 % interval {percent(low)} to {percent(high)}."
+    )
+    output.result(
+        report=str(path),
+        split=judged.split,
+        accuracy=judged.evaluation.accuracy,
+        accuracy_interval=judged.accuracy,
+        calibration_error=None if sure is None else sure.plain.error,
+        calibration_interval=None if sure is None else sure.interval,
+        temperature=None if sure is None else sure.temperature,
+        worst=[{"index": m.index, "file": m.file, "true": m.true, "predicted": m.predicted}
+               for m in judged.mistakes],
+    )  # fmt: skip
