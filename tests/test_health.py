@@ -18,31 +18,18 @@ DIGITS = load("digits")
 
 
 class StepByStep(Callback):
-    """Hands each step on by itself: the same reports, whatever blocks the loop would take."""
-
-    def __init__(self, watched):
-        self.watched = watched
-
-    def on_train_begin(self, training):
-        self.watched.on_train_begin(training)
+    """Makes the loop take each step by itself, so that steps are seen when they happen."""
 
     def on_step(self, training, record):
-        self.watched.on_steps(training, [record])
-
-    def on_epoch_end(self, training, record):
-        self.watched.on_epoch_end(training, record)
+        pass
 
 
-def reports(*layers, sicken=lambda net: None, data=DIGITS, **settings):
-    """What is reported of a network; none of it may be a NaN."""
-    net = gn.Sequential(list(layers), input_shape=data.image_shape)
+def reports(*layers, sicken=lambda net: None, data=DIGITS, blocks=False, **settings):
+    """What is reported of a network, trained step by step or in blocks of steps."""
+    net, watched = gn.Sequential(list(layers), input_shape=data.image_shape), Health(data.train)
     sicken(net)
-    return reports_of(net, data, **settings)
-
-
-def reports_of(net, data=DIGITS, **settings):
-    watched = Health(data.train)
-    gn.fit(net, data, callbacks=[StepByStep(watched)], **{"epochs": 2, "backend": "reference"} | settings)
+    callbacks = [watched] if blocks else [watched, StepByStep()]
+    gn.fit(net, data, callbacks=callbacks, **{"epochs": 2, "backend": "reference"} | settings)
     return watched.reports
 
 
@@ -151,6 +138,18 @@ def test_gradients_that_grow_on_their_way_back():
     assert report.fact.endswith((" times that of linear_20", " times that of linear_21"))
 
 
+def test_blocks_of_steps_tell_the_same():
+    def sicken(net):
+        net["conv2d_1"].bias[:] = -100
+
+    settings = {"backend": "compiled", "blocks": True, "epochs": 4}
+    steep, lost, *_ = reports(*convolutions(), optimizer=gn.SGD(lr=1e3), **settings)
+    assert (steep.step, steep.kind, lost.step, lost.kind) == (1, "exploding gradient", 2, "exploding loss")
+    dead = reports(*convolutions(), sicken=sicken, **settings)
+    assert seen(dead)[0] == ("relu_1", "dead ReLU")
+    assert seen(reports(*stack(gn.Sigmoid, 20), **settings)) == [("linear_1", "vanishing gradient")]
+
+
 def test_a_report_comes_once_and_as_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "glassnet"):
         found = reports(*stack(gn.Sigmoid, 20), epochs=6)
@@ -161,7 +160,7 @@ def test_reports_come_before_the_nan():
     watched = Health(DIGITS.train)
     net = gn.Sequential(convolutions(), input_shape=(8, 8, 1))
     with pytest.raises(NotFiniteError):
-        gn.fit(net, DIGITS, optimizer=gn.SGD(lr=1e9), callbacks=[StepByStep(watched)], backend="reference")
+        gn.fit(net, DIGITS, optimizer=gn.SGD(lr=1e9), callbacks=[watched], backend="reference")
     assert [report.kind for report in watched.reports][:2] == ["exploding gradient", "exploding loss"]
 
 
@@ -172,7 +171,7 @@ def test_reports_come_before_the_nan():
 def test_nothing_is_said_of_the_recipe_for_digits(backend):
     watched = Health(DIGITS.train)
     config = TrainConfig.resolve({"data": "digits"}).override("epochs=6", f"backend={backend}")
-    fit_config(config, callbacks=[StepByStep(watched)])
+    fit_config(config, callbacks=[watched])
     assert watched.reports == [] and watched.spent > 0
 
 
@@ -181,7 +180,7 @@ def test_nothing_is_said_of_the_recipe_for_mnist(real_data):
     data = Dataset("mnist", train=mnist.train[:6000], test=mnist.test[:1000])
     watched, net = Health(data.train), build_model(config, data)
     settings = {"optimizer": config.optimizer, "schedule": config.schedule, "batch_size": config.batch_size}
-    gn.fit(net, data, epochs=3, callbacks=[StepByStep(watched)], **settings)
+    gn.fit(net, data, epochs=3, callbacks=[watched], **settings)
     assert watched.reports == [] and watched.spent > 0
 
 

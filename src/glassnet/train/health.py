@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -74,11 +74,13 @@ class Health(Callback):
         self._most_norm = math.inf if clipped else 0.0
         self._measure(training)
 
-    def on_steps(self, training: Training, records: Sequence[StepRecord]) -> None:
-        if max(map(loss_of, records)) > self._most_loss:
-            self._loss_exploded(training, "loss", max(records, key=loss_of))
+    def on_steps(self, training: Training, records: list[StepRecord]) -> None:
+        if not records:  # the first step of a block was not finite
+            return
         if max(map(norm_of, records)) > self._most_norm:
-            self._gradient_exploded(training, max(records, key=norm_of))
+            self._gradient_exploded(training, first_above(self._most_norm, norm_of, records))
+        if max(map(loss_of, records)) > self._most_loss:
+            self._loss_exploded(training, "loss", first_above(self._most_loss, loss_of, records))
         if records[-1].step >= self._next:
             self._next = 2 * records[-1].step
             self._look(training, records[-1].step)
@@ -171,6 +173,13 @@ def described(found: Gap) -> tuple[str, str, str]:
         return "vanishing gradient", fact, advice
     advice = "Try smaller first weights, BatchNorm2d, or Residual around every few layers."
     return "exploding gradient", fact, advice
+
+
+def first_above(
+    limit: float, figure: Callable[[StepRecord], float], records: Sequence[StepRecord]
+) -> StepRecord:
+    """The first record whose figure is above a limit."""
+    return next(record for record in records if figure(record) > limit)
 
 
 def calmer(lr: float) -> str:

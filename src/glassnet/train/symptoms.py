@@ -79,7 +79,7 @@ def gap(gradients: Mapping[str, LayerGradient]) -> Gap | None:
     layers = list(gradients)
     small = min(layers, key=lambda layer: gradients[layer].rms)
     large = max(layers, key=lambda layer: gradients[layer].rms)
-    if gradients[small].rms >= RATIO * gradients[large].rms:
+    if not gradients[small].rms < RATIO * gradients[large].rms:  # nor where one is NaN
         return None
     ratio = gradients[small].rms / gradients[large].rms
     if ratio == 0 or layers.index(small) < layers.index(large):
