@@ -94,9 +94,8 @@ class MetricsLog(Callback):
         self.folder = folder
 
     def on_train_begin(self, training: Training) -> None:
-        """A resumed run may have written epochs that its checkpoint does not know of."""
-        if training.history:
-            self.folder.write("metrics.jsonl", "".join(line(record) + "\n" for record in training.history))
+        """A resumed run may have written epochs that its checkpoint does not know of, the first one too."""
+        self.folder.write("metrics.jsonl", "".join(line(record) + "\n" for record in training.history))
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
         self.folder.append("metrics.jsonl", line(record))

@@ -80,7 +80,7 @@ class RunFolder:
             ) from error
 
     def finish(self, run: Run) -> None:
-        """evaluation.json, curves.png and confusion.png, as far as the run got."""
+        """The two pictures, as far as the run got; then evaluation.json, which says that the run is over."""
         from glassnet.train.plots import draw_confusion, draw_curves  # matplotlib takes most of a second
 
         splits = {"val": run.val, "test": run.test}
@@ -91,9 +91,9 @@ class RunFolder:
             "backend": run.backend,
             "stopped": run.stopped,
         }
-        self.write("evaluation.json", json.dumps(about | results, indent=2))
         if run.history:
             draw_curves(run.history, self.path / "curves.png")
         shown = run.test or run.val
         if shown is not None:
             draw_confusion(shown, self.path / "confusion.png")
+        self.write("evaluation.json", json.dumps(about | results, indent=2))
