@@ -141,7 +141,7 @@ def _decode_to_file(
 def _load(target: Path, paths: Sequence[str], preprocessing: Preprocessing) -> Pixels | None:
     """What the cache has; None where that is nothing, damaged, or lacks a file that can be read by now."""
     try:
-        with np.load(target / FACTS, allow_pickle=False) as stored:
+        with open(target / FACTS, "rb") as file, np.load(file, allow_pickle=False) as stored:
             content: dict[str, Any] = dict(stored)
         facts = Facts(*(content[name] for name in Facts._fields))
         rows = content["rows"]

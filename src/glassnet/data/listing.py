@@ -71,7 +71,8 @@ def list_photos(root: Path, split_files: Mapping[str, str | os.PathLike[str]] | 
         raise DataError(f"{readable(root)} {kind}. Give a folder with one folder of images for each class.")
     else:
         _list_folders(root, listing)
-    listing.photos.sort(key=lambda photo: (list(SPLITS).index(photo.split), photo.label, photo.path))
+    order = {split: place for place, split in enumerate(dict.fromkeys(SPLITS.values()))}
+    listing.photos.sort(key=lambda photo: (order[photo.split], photo.label, photo.path))
     return listing
 
 
