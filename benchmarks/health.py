@@ -63,7 +63,7 @@ def cases() -> dict[str, tuple[gn.Sequential, Dataset, dict[str, Any]]]:
     tiny = gn.Sequential(MODELS["linear"](CLASSES), input_shape=(8, 8, 1))
     large = resnet8()
     return {
-        "linear on digits, batch 8": (tiny, load("digits"), {"epochs": 30, "batch_size": 8}),
+        "linear on digits, batch 8": (tiny, load("digits"), {"epochs": 300, "batch_size": 8}),
         "digits, its recipe": by_recipe("digits"),
         "mnist, its recipe": by_recipe("mnist"),
         "resnet8 on noise, batch 64": (large, noise(large), {"epochs": 3, "batch_size": 64}),
