@@ -216,8 +216,8 @@ def test_what_was_left_unfinished_goes_after_a_day(cache):
 def test_more_than_memory_holds_is_refused(paths, cache):
     huge = Preprocessing((10**7, 10**7), (0.0,) * 3, (1.0,) * 3, "RGB", "crop")
     assert message_of(DataError, pixels_of, paths, huge, cache) == (
-        "12 images of 10000000 x 10000000 take 3600000.0 GB, more than there is memory and than the cache may "
-        "keep. Raise cache_limit, or choose a smaller size."
+        "12 images of 10000000 x 10000000 take 3600000.0 GB, more than there is memory and than the cache "
+        "may keep. Raise cache_limit, or choose a smaller size."
     )
 
 

@@ -50,14 +50,8 @@ def test_strings_are_numbered_by_their_sorted_names():
 
 
 def test_given_classes_decide_the_numbers():
-    assert from_arrays(IMAGES, list("cabcab"), classes=list("cbad")).train.labels.tolist() == [
-        0,
-        2,
-        1,
-        0,
-        2,
-        1,
-    ]
+    by_name = from_arrays(IMAGES, list("cabcab"), classes=list("cbad"))
+    assert by_name.train.labels.tolist() == [0, 2, 1, 0, 2, 1]
     assert from_arrays(IMAGES, LABELS, classes=list("cbad")).train.labels.tolist() == LABELS
 
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from glassnet import __version__
 from glassnet.cli.curve import curve
+from glassnet.cli.data import data
 from glassnet.cli.doctor import doctor
 from glassnet.cli.evaluate import evaluate
 from glassnet.cli.explain import explain
@@ -82,6 +83,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(recipe)
+app.add_typer(data)
 
 
 def show_version(wanted: bool) -> None:
