@@ -10,6 +10,7 @@ import glassnet as gn
 from glassnet.data import Split
 from glassnet.losses import CrossEntropy, one_hot
 from glassnet.preprocessing import Preprocessing
+from glassnet.train.batch import Part
 from glassnet.train.stepper import Change, Clip, make_stepper
 
 CLASSES = tuple("abcde")
@@ -160,8 +161,8 @@ def train(net, backend, recipe=None, split=None, watch=None):
     losses, scores, norms = [], [], []
     with stepper.session():
         for step, parts in enumerate(recipe.batches(split, net.outputs)):
-            for index, target, share, first in parts:
-                loss, score = stepper.accumulate(index, target, share, step=step, first_sample=first)
+            for part in parts:
+                loss, score = stepper.accumulate(Part(*part), step=step)
                 losses.append(loss)
                 scores.append(score)
             norms.append(stepper.guard().gradient_norm)

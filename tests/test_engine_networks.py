@@ -74,7 +74,6 @@ WEIGHTS = np.linspace(0.1, 3, 24)
 RECIPES = {
     "clip value": Recipe(clip=Clip(value=0.02)),
     "clip norm": Recipe(clip=Clip(norm=0.5)),
-    "clip both": Recipe(clip=Clip(value=0.05, norm=0.3)),
     "two parts": Recipe(parts=2),
     "three parts, clipped and weighted": Recipe(parts=3, clip=Clip(norm=0.5), sample_weight=WEIGHTS),
     "sample weights": Recipe(sample_weight=WEIGHTS),

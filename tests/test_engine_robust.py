@@ -22,6 +22,7 @@ from glassnet.engine import compile as compiling
 from glassnet.errors import EngineError, NotFiniteError
 from glassnet.preprocessing import Preprocessing
 from glassnet.train.compiled import CompiledStepper
+from glassnet.train.batch import Part
 from glassnet.train.stepper import Change, Clip, make_stepper
 from messages import message_of
 from networks import NETWORKS, Recipe, images, network, train
@@ -45,8 +46,7 @@ def test_a_nan_weight_reaches_the_norm_and_no_other_weight(name):
     first.tensor.value.flat[0] = np.nan
     before = net.store.snapshot()
     stepper = CompiledStepper(net, images(), LOSS, SGD, 0, 10)
-    index, target, share, start = next(Recipe().batches(images(), 5))[0]
-    stepper.accumulate(index, target, share, step=0, first_sample=start)
+    stepper.accumulate(Part(*next(Recipe().batches(images(), 5))[0]), step=0)
     assert not np.isfinite(stepper.guard().loss) and not np.isfinite(stepper.guard().gradient_norm)
     after = net.store.snapshot()
     assert all(np.array_equal(after[k], before[k], equal_nan=True) for k in before)
@@ -202,12 +202,12 @@ def test_ctrl_c_leaves_the_state_of_a_whole_step(delay, monkeypatch):
 def test_ten_thousand_steps_take_no_memory():
     net, split = network(NETWORKS["branches"]()), images()
     stepper = CompiledStepper(net, split, LOSS, SGD, 0, 10)
-    index, target, share, _ = next(Recipe().batches(split, 5))[0]
+    part = Part(*next(Recipe().batches(split, 5))[0])
     rates = {name: SGD.scalars(slot, 1e-6, 1) for name, slot in net.store.learning()}
 
     def run(count):
         for step in range(count):
-            stepper.accumulate(index, target, share, step=step, first_sample=0)
+            stepper.accumulate(part, step=step)
             stepper.guard()
             stepper.update(Change(rates, Clip(norm=1.0)))
         gc.collect()

@@ -14,7 +14,7 @@ from glassnet.engine import compile as compiling
 from glassnet.ops.activations import relu, relu_gradient
 from glassnet.plan.passes import fuse
 from glassnet.plan.passes.dead import drop_dead
-from glassnet.plan.passes.schedule import schedule
+from glassnet.plan.passes.schedule import FIRST, LAST, schedule
 from glassnet.plan.plan import Step
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import Operation, Symbol
@@ -202,7 +202,7 @@ def test_memory_that_is_not_used_again_gives_the_same_numbers(monkeypatch):
 
 # Sections ----------------------------------------------------------------------------------------------
 
-PLACEMENTS = ["sample", "sample", "batch", "prepare", "guard", "clip", "update"]
+PLACEMENTS = ["sample", "sample", "batch", "load", "prepare", "guard", "judge", "clip", "update"]
 
 
 @st.composite
@@ -237,11 +237,12 @@ def test_every_step_comes_after_what_it_reads(operations):
 @given(lowered())
 def test_sections_stand_in_order(operations):
     names = [section.name for section in schedule(operations)]
-    place = {"prepare": 0, "sample": 1, "batch": 1, "guard": 2, "clip": 3, "update": 4}
+    order = (*FIRST, None, *LAST)
+    place = {name: order.index(name if name in order else None) for name in names}
     assert [place[name] for name in names] == sorted(place[name] for name in names)
-    flow = [name for name in names if place[name] == 1]
+    flow = [name for name in names if name not in order]
     assert all(a != b for a, b in pairwise(flow))
-    assert all(names.count(name) <= 1 for name in ("prepare", "guard", "clip", "update"))
+    assert all(names.count(name) <= 1 for name in (*FIRST, *LAST))
 
 
 def test_a_plain_network_is_one_pass_over_the_samples():
@@ -249,4 +250,4 @@ def test_a_plain_network_is_one_pass_over_the_samples():
     layers = [gn.Conv2d(8, 3), gn.ReLU(), gn.MaxPool2d(2), gn.Flatten(), gn.Linear(5)]
     stepper = CompiledStepper(network(layers), images(), LOSS, OPTIMIZER, 0, 10)
     names = [section.name for section in stepper._step.compiled.sections]
-    assert names == ["prepare", "sample", "batch", "guard", "clip", "update"]
+    assert names == ["load", "prepare", "sample", "batch", "guard", "judge", "clip", "update"]

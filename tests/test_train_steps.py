@@ -10,6 +10,7 @@ import glassnet as gn
 from glassnet.data import load
 from glassnet.data.batches import BatchPlan
 from glassnet.train import Callback
+from glassnet.train.batch import Part
 from glassnet.train.stepper import Clip, ReferenceStepper
 from oracles import oracle
 
@@ -226,7 +227,7 @@ def test_dropout_draws_from_the_seed_the_step_and_the_place_in_the_batch():
 
     def scores(seed, step, first_sample):
         stepper = ReferenceStepper(net, DATA.train, loss, gn.SGD(), seed)
-        return stepper.accumulate(index, target, share, step=step, first_sample=first_sample)[1].tobytes()
+        return stepper.accumulate(Part(index, target, share, first_sample), step=step)[1].tobytes()
 
     assert scores(1, 2, 0) == scores(1, 2, 0)
     assert len({scores(1, 2, 0), scores(2, 2, 0), scores(1, 3, 0), scores(1, 2, 8)}) == 4

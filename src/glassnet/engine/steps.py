@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glassnet.engine.compile import Compiled, compile_operations
-from glassnet.engine.inputs import Inputs
+from glassnet.engine.inputs import Fields, Inputs
 from glassnet.engine.kernels.update import RUN
 from glassnet.engine.lowering.base import Slots
 from glassnet.engine.machine.cpu import Cpu
 from glassnet.engine.machine.executor import Executor
+from glassnet.ops.augment import COLUMNS
 from glassnet.ops.base import Array, Grads, LayerLike, Ops
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import Operation, RecordingError, Symbol
@@ -68,7 +69,7 @@ class TrainingStep:
 
     images (D, H, W, C) uint8 or float32; an input is images[index] * scale + shift. `accumulate` computes a
     batch's losses and gradients, `norm` is the gradient's, `update` applies the rule: it alone changes them.
-    `replay` takes several whole steps in one native call.
+    `replay` takes several whole steps in one native call. augmented: images change as `ops.augment` says.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class TrainingStep:
         *,
         capacity: int,
         seed: int = 0,
+        augmented: bool = False,
         threads: int | None = None,
         cpu: Cpu | None = None,
         reuse: bool = True,
@@ -93,6 +95,7 @@ class TrainingStep:
         outputs = net.output_shape[-1]
         self._seed = seed
         runs = _runs(store, optimizer)
+        augmentation: Fields = {"rows": (np.float32, (capacity, COLUMNS)), "partner": (np.int64, (capacity,))}
         self._inputs = Inputs(
             {
                 "random": (np.int64, (3,)),
@@ -103,6 +106,7 @@ class TrainingStep:
                 "bounds": (np.float64, (2,)),
                 **{f"scalars of {run.name}": (np.float32, (run.scalars,)) for run in runs},
                 "gain": (np.float32, (1,)),
+                **(augmentation if augmented else {}),
             }
         )
         now = self._inputs.now
@@ -120,8 +124,9 @@ class TrainingStep:
         rows = [ops.bound(a, "inputs") for a in (self._inputs.table_words, self._inputs.now_words)]
         ops.operations.append(Operation("load", rows, [], "inputs"))
         x = ops.batch("input", net.input_shape)
-        feed = [ops.bound(a, "feed") for a in (images, self.index, scale, shift)]
-        ops.operations.append(Operation("gather", feed, [x], "input"))
+        arrays = [images, self.index, scale, shift, *(now[name] for name in augmentation if augmented)]
+        feed = [ops.bound(array, "feed") for array in arrays]
+        ops.operations.append(Operation("augment" if augmented else "gather", feed, [x], "input"))
         slots = (ops.bound(self.target, "target"), ops.bound(self.share, "share"))
         losses, scores, grads = net.loss_and_gradients(ops, x, *slots, loss)
         losses.array = self.losses
@@ -202,11 +207,21 @@ class TrainingStep:
         return self._pending[start : start + state.size].reshape(state.shape)
 
     def accumulate(
-        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int = 0
+        self,
+        index: Array,
+        target: Array,
+        share: Array,
+        *,
+        step: int,
+        first_sample: int = 0,
+        rows: Array | None = None,
+        partner: Array | None = None,
     ) -> int:
         """Losses, scores and gradients of one (part of a) batch; `first_sample` 0 begins a step."""
         n = len(index)
         self.index[:n], self.target[:n], self.share[:n] = index, target, share
+        if rows is not None:
+            self._inputs.now["rows"][:n], self._inputs.now["partner"][:n] = rows, partner
         self.slots.random[:] = self._seed, step, first_sample
         self._begin(n, adding=first_sample > 0)
         self._run(1, self._judge_section, n)
@@ -223,6 +238,8 @@ class TrainingStep:
         step: int,
         clip: ArrayLike = (math.inf, math.inf),
         gain: ArrayLike = 0.0,
+        rows: Array | None = None,
+        partner: Array | None = None,
     ) -> Array:
         """(k, 3): loss, gradient norm and correct predictions of k whole steps of n samples, at most `most`.
 
@@ -235,6 +252,8 @@ class TrainingStep:
         table = self._inputs.table
         table["index"][:k, :n], table["labels"][:k, :n] = index, labels
         table["target"][:k, :n], table["share"][:k, :n] = target, share
+        if rows is not None:
+            table["rows"][:k, :n], table["partner"][:k, :n] = rows, partner
         table["random"][:k, 0], table["random"][:k, 1] = self._seed, np.arange(step, step + k)
         table["bounds"][:k] = clip
         table["gain"][:k, 0] = gain

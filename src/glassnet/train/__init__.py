@@ -9,7 +9,7 @@ from glassnet.train.interrupt import Interrupted
 from glassnet.train.metrics import ClassMetrics, Evaluation, evaluate
 from glassnet.train.models import MODELS, build_model
 from glassnet.train.records import EpochRecord, Run, StepRecord
-from glassnet.train.run_folder import next_run
+from glassnet.train.run_folder import RunFolder, next_run
 
 __all__ = [
     "MODELS",
@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "Interrupted",
     "Run",
+    "RunFolder",
     "StepRecord",
     "TrainConfig",
     "Training",

@@ -8,21 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from glassnet.data import Split
+from glassnet.data.augment import Augment, Drawn, mix_targets
 from glassnet.data.batches import micro_batches
 from glassnet.data.labels import hard
 from glassnet.losses import CrossEntropy, Loss, one_hot, shares
+from glassnet.ops.augment import OWN, augment_images
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Part:
-    """A micro-batch: sample numbers (n,), targets (n, K), shares (n,), and its place in the batch."""
+    """A micro-batch: sample numbers (n,), targets (n, K), shares (n,), and its place in the batch.
+
+    rows (n, COLUMNS), partner (n,): where images are augmented, what `ops.augment` does, and with whom each
+    is mixed.
+    """
 
     index: Array
     target: Array
     share: Array
-    first_sample: int
+    first_sample: int = 0
+    rows: Array | None = None
+    partner: Array | None = None
+
+    def inputs(self, split: Split) -> Array:
+        """(n, H, W, C) float32: network input."""
+        if self.rows is None:
+            return split.inputs(self.index)
+        scaling = split.preprocessing.scale_shift(split.images.dtype)
+        return augment_images(split.images[self.index], self.rows, split.images[self.partner], *scaling)
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Block:
     """k steps on n samples each: index, labels, share (k, n), target (k, n, K), denominator (k,).
 
     step: the number of the first, counted from 0. denominator: what the sum of a step's losses is divided by.
-    parts: in how many micro-batches each is computed.
+    parts: in how many micro-batches each is computed. rows (k, n, COLUMNS), partner (k, n): see Part.
     """
 
     step: int
@@ -40,6 +55,8 @@ class Block:
     share: Array
     denominator: Array
     parts: int
+    rows: Array | None = None
+    partner: Array | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -54,14 +71,30 @@ class Block:
         first = 0
         for part in micro_batches(self.index[number], self.parts):
             end = first + len(part)
-            yield Part(part, self.target[number, first:end], self.share[number, first:end], first)
+            cut = (number, slice(first, end))
+            rows = None if self.rows is None else self.rows[cut]
+            partner = None if self.partner is None else self.partner[cut]
+            yield Part(part, self.target[cut], self.share[cut], first, rows, partner)
             first = end
 
 
 class Batches:
     """Makes blocks from a split. Targets and shares are those of the whole batch, however many its parts."""
 
-    def __init__(self, split: Split, loss: Loss, sample_weight: Array | None, accumulate: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        loss: Loss,
+        sample_weight: Array | None = None,
+        *,
+        accumulate: int = 1,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._size, self._seed = split.image_shape[:2], seed
+        self._augment = None if augment is None or augment.off else augment
+        self.sample_weight = sample_weight
+        self._ahead = (0, Drawn(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int64)))
         self.labels = hard(split.labels)
         outputs = len(split.classes)
         self._target, self._weight, self._part = loss.encode(targets_for(loss, split), outputs, sample_weight)
@@ -69,16 +102,41 @@ class Batches:
 
     def block(self, step: int, index: Array) -> Block:
         """The steps from number `step` on that take these samples (k, n)."""
-        parts = self._part[index]
+        parts, target, rows, partner = self._part[index], self._target[index], None, None
+        if self._augment is not None:
+            drawn = self._draw(self._augment, step, *index.shape)
+            rows, partner = drawn.rows, np.take_along_axis(index, drawn.partner, axis=1)
+            if self._augment.mixes:
+                target = mix_targets(target, drawn.partner, rows[..., OWN])
         return Block(
             step,
             index,
             self.labels[index],
-            self._target[index],
+            target,
             shares(self._weight[index], parts),
             parts.sum(axis=-1),
             self._accumulate,
+            rows,
+            partner,
         )
+
+    def _draw(self, augment: Augment, step: int, steps: int, samples: int) -> Drawn:
+        """What happens to each image. Drawing for many steps takes little longer than for one, so it is done
+        ahead, unless images are mixed: a partner depends on the number of samples.
+        """
+        if augment.mixes:
+            return augment.draw(seed=self._seed, step=step, steps=steps, samples=samples, size=self._size)
+        first, drawn = self._ahead
+        at, (most_steps, most_samples) = step - first, drawn.partner.shape
+        if at < 0 or at + steps > most_steps or samples > most_samples:
+            count = max(steps, AHEAD // samples)
+            drawn = augment.draw(seed=self._seed, step=step, steps=count, samples=samples, size=self._size)
+            self._ahead, at = (step, drawn), 0
+        return Drawn(drawn.rows[at : at + steps, :samples], drawn.partner[at : at + steps, :samples])
+
+
+AHEAD = 4096
+"""Samples for which augmentation is drawn at a time."""
 
 
 def targets_for(loss: Loss, split: Split) -> Array:

@@ -14,7 +14,7 @@ from glassnet.losses import Loss
 from glassnet.network import Sequential
 from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
-from glassnet.train.batch import Block
+from glassnet.train.batch import Block, Part
 from glassnet.train.stepper import Change, Guard, Outcome, one_by_one
 
 Array = np.ndarray
@@ -26,13 +26,30 @@ class CompiledStepper:
     backend = "compiled"
 
     def __init__(
-        self, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int, capacity: int
+        self,
+        net: Sequential,
+        split: Split,
+        loss: Loss,
+        optimizer: Optimizer,
+        seed: int,
+        capacity: int,
+        *,
+        augmented: bool = False,
     ) -> None:
         images = np.ascontiguousarray(split.images)
         scale, shift = split.preprocessing.scale_shift(images.dtype)
         self._net, self._loss = net, 0.0
         self._step = TrainingStep(
-            net, loss, optimizer, images, scale, shift, capacity=capacity, seed=seed, host_ops=ReferenceOps
+            net,
+            loss,
+            optimizer,
+            images,
+            scale,
+            shift,
+            capacity=capacity,
+            seed=seed,
+            augmented=augmented,
+            host_ops=ReferenceOps,
         )
         self.most = self._step.most
 
@@ -41,12 +58,18 @@ class CompiledStepper:
         with np.errstate(all="ignore"):  # overflow is no warning here: `guard` stops the step
             yield
 
-    def accumulate(
-        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
-    ) -> tuple[Array, Array]:
-        n = self._step.accumulate(index, target, share, step=step, first_sample=first_sample)
+    def accumulate(self, part: Part, *, step: int) -> tuple[Array, Array]:
+        n = self._step.accumulate(
+            part.index,
+            part.target,
+            part.share,
+            step=step,
+            first_sample=part.first_sample,
+            rows=part.rows,
+            partner=part.partner,
+        )
         losses = self._step.losses[:n]
-        self._loss = (self._loss if first_sample else 0.0) + float(losses.sum(dtype=np.float64))
+        self._loss = (self._loss if part.first_sample else 0.0) + float(losses.sum(dtype=np.float64))
         return losses.copy(), self._step.scores[:n].copy()
 
     def take(self, block: Block, changes: Sequence[Change]) -> Outcome:
@@ -61,6 +84,8 @@ class CompiledStepper:
             step=block.step,
             clip=[(change.clip.value or math.inf, change.clip.norm or math.inf) for change in changes],
             gain=[change.gain for change in changes],
+            rows=block.rows,
+            partner=block.partner,
         )
         return Outcome(results[:, 0], results[:, 1], results[:, 2].astype(np.int64))
 

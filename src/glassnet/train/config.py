@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
+from glassnet.data.augment import Augment, default_augment
 from glassnet.data.catalog import ALIASES
 from glassnet.errors import ConfigError, did_you_mean
 from glassnet.losses import LOSSES, Loss, SoftmaxCrossEntropy
@@ -89,6 +90,15 @@ def section(name: str) -> BeforeValidator:
     return BeforeValidator(partial(from_table, SECTIONS[name], name))
 
 
+def augmentation(value: Any) -> Any:
+    """A table of settings, a kind of image such as "digits", or an object, as an Augment."""
+    if isinstance(value, str):
+        return default_augment(value)
+    if isinstance(value, Mapping):
+        return from_table({"augment": Augment}, "augment", {"name": "augment", **value})
+    return value
+
+
 class TrainConfig(BaseModel):
     """All that decides the result of a run, beside the data itself. 0 turns an optional bound off.
 
@@ -116,6 +126,7 @@ class TrainConfig(BaseModel):
     clip_on: Literal["mean", "sum"] = "mean"
     accumulate: int = Field(default=1, ge=1)
     early_stopping: int = Field(default=0, ge=0)
+    augment: Annotated[InstanceOf[Augment], BeforeValidator(augmentation)] = Augment()
     ema: float = Field(default=0.0, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     checkpoint_steps: int = Field(default=0, ge=0)
@@ -173,6 +184,8 @@ class TrainConfig(BaseModel):
         plain = {key: getattr(self, key) for key in type(self).model_fields}
         for name, kinds in SECTIONS.items():
             plain[name] = to_table(kinds, plain[name])
+        settings = to_table({}, plain["augment"])
+        plain["augment"] = {key: v for key, v in settings.items() if v != to_table({}, Augment())[key]}
         return {key: value for key, value in plain.items() if value is not None}
 
     def to_toml(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glassnet.data import Dataset, from_arrays, load
+from glassnet.data.augment import Augment
 from glassnet.data.dataset import stratified
 from glassnet.data.fingerprint import changes, fingerprint
 from glassnet.data.labels import hard
@@ -53,6 +54,7 @@ def fit(
     accumulate: int = 1,
     sample_weight: ArrayLike | None = None,
     early_stopping: int | None = None,
+    augment: Augment | None = None,
     ema: float = 0.0,
     checkpoint_minutes: float = 1.0,
     checkpoint_steps: int = 0,
@@ -72,6 +74,7 @@ def fit(
     accumulate: parts that a batch is computed in, one after another; the result is that of the whole batch.
     sample_weight: one number for each training image.
     early_stopping: epochs to wait for a lower validation loss; the best weights are then restored.
+    augment: what may happen to training images, drawn anew for each step and sample.
     ema: decay of a moving average of the weights (0.999), which is then evaluated and kept in their place.
     run_dir: a new folder for models, metrics, settings and pictures, and while the run is in progress for
     checkpoints, every so many minutes or steps (0: not by that), from which `resume` goes on.
@@ -96,6 +99,7 @@ def fit(
         clip_on=clip_on,
         accumulate=accumulate,
         early_stopping=early_stopping or 0,
+        augment=augment or Augment(),
         ema=ema,
         checkpoint_minutes=checkpoint_minutes,
         checkpoint_steps=checkpoint_steps,
@@ -161,7 +165,7 @@ def resume(
         net = build_model(config, dataset) if net is None else net
         put_learning(net.built(), facts["learning"])
         loop = prepare(net, dataset, config, sample_weight)
-        if differences := changes(facts["data"], fingerprint(loop.data)):
+        if differences := changes(facts["data"], fingerprint(loop.data, loop.batches.sample_weight)):
             raise CheckpointError(
                 f"The data of {folder.path} changed since the checkpoint: {'; '.join(differences)}. Put it "
                 "back as it was, or train anew."
@@ -197,12 +201,19 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
         config.optimizer,
         config.seed,
         capacity=-(-plan.capacity // config.accumulate),
+        augmented=not config.augment.off,
     )
     samples, val_samples = len(data.train), 0 if data.val is None else len(data.val)
     training = Training(net, config, stepper.backend, None, len(plan), samples, val_samples)
-    return Loop(
-        training, stepper, plan, Batches(data.train, config.loss, weight, config.accumulate), data, []
+    batches = Batches(
+        data.train,
+        config.loss,
+        weight,
+        accumulate=config.accumulate,
+        augment=config.augment,
+        seed=config.seed,
     )
+    return Loop(training, stepper, plan, batches, data, [])
 
 
 def start(
@@ -218,7 +229,7 @@ def start(
     if folder is not None:
         loop.saver = Saver(
             folder,
-            fingerprint(loop.data),
+            fingerprint(loop.data, loop.batches.sample_weight),
             steps=config.checkpoint_steps,
             minutes=config.checkpoint_minutes,
         )

@@ -53,7 +53,7 @@ def first_place(net: Sequential, split: Split, loss: Loss, block: Block, number:
     try:
         for part in block.parts_of(number):
             ops.first_sample = part.first_sample
-            x, target, share = (a.astype(dtype) for a in (split.inputs(part.index), part.target, part.share))
+            x, target, share = (a.astype(dtype) for a in (part.inputs(split), part.target, part.share))
             scores, saved = ops.call(net, x, True)
             check(loss.forward(ops, scores, target, share), "in the loss")
             dscores = loss.backward(ops, scores, target, share)

@@ -24,7 +24,7 @@ from glassnet.ops.reference import ReferenceOps
 from glassnet.optim import Optimizer
 from glassnet.plan.symbols import RecordingError
 from glassnet.store import moving_average
-from glassnet.train.batch import Block
+from glassnet.train.batch import Block, Part
 
 Array = np.ndarray
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Clip:
-    """How a gradient g of the batch's mean loss is bounded before the optimiser's rule sees it.
+    """How a gradient g of the batch's mean loss is bounded, in one of two ways, before the rule sees it.
 
     value: each element to [-value, value]. norm: g * min(1, norm / (|g| + 1e-6)), |g| the norm of all
     gradients together, as PyTorch's clip_grad_norm_ (Pascanu, Mikolov, Bengio 2013).
@@ -104,13 +104,10 @@ class Stepper(Protocol):
     def session(self) -> AbstractContextManager[None]:
         """What must hold around all steps and predictions of a run, such as a number of threads."""
 
-    def accumulate(
-        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
-    ) -> tuple[Array, Array]:
+    def accumulate(self, part: Part, *, step: int) -> tuple[Array, Array]:
         """(losses (n,), scores (n, K)) of one micro-batch; its gradients are added to those of the step.
 
-        index: which samples of the training split; target (n, K), share (n,): what `Loss.targets` gave them.
-        step counts from 0; first_sample is the place of index[0] in the batch, and 0 begins a new step.
+        step counts from 0; a part whose first sample is the batch's first begins a new step.
         """
 
     def guard(self) -> Guard:
@@ -127,12 +124,8 @@ def one_by_one(stepper: Stepper, block: Block, changes: Sequence[Change]) -> Out
     """`take` in the single calls of a step."""
     losses, norms, correct = np.zeros(len(block)), np.zeros(len(block)), np.zeros(len(block), np.int64)
     for number, change in enumerate(changes):
-        scores = [
-            stepper.accumulate(
-                p.index, p.target, p.share, step=block.step + number, first_sample=p.first_sample
-            )[1]
-            for p in block.parts_of(number)
-        ]
+        step, parts = block.step + number, block.parts_of(number)
+        scores = [stepper.accumulate(part, step=step)[1] for part in parts]
         correct[number] = (np.concatenate(scores).argmax(axis=-1) == block.labels[number]).sum()
         guard = stepper.guard()
         losses[number], norms[number] = guard.loss, guard.gradient_norm
@@ -160,22 +153,16 @@ class ReferenceStepper:
         with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):
             yield
 
-    def accumulate(
-        self, index: Array, target: Array, share: Array, *, step: int, first_sample: int
-    ) -> tuple[Array, Array]:
-        dtype = self.net.store.values.dtype
-        if first_sample == 0:
+    def accumulate(self, part: Part, *, step: int) -> tuple[Array, Array]:
+        dtype, first = self.net.store.values.dtype, part.first_sample == 0
+        if first:
             self._ops, self._loss = ReferenceOps(seed=self.seed, step=step), 0.0
-        self._ops.first_sample = first_sample
-        losses, scores, grads = self.net.loss_and_gradients(
-            self._ops,
-            self.split.inputs(index).astype(dtype, copy=False),
-            target.astype(dtype),
-            share.astype(dtype),
-            self.loss,
-        )
+        self._ops.first_sample = part.first_sample
+        inputs = (part.inputs(self.split), part.target, part.share)
+        x, target, share = (array.astype(dtype, copy=False) for array in inputs)
+        losses, scores, grads = self.net.loss_and_gradients(self._ops, x, target, share, self.loss)
         self._loss += float(losses.sum(dtype=np.float64))
-        self._add(grads, fresh=first_sample == 0)
+        self._add(grads, fresh=first)
         return losses, scores
 
     def _add(self, grads: Grads, fresh: bool) -> None:
@@ -213,9 +200,19 @@ class ReferenceStepper:
 
 
 def make_stepper(
-    backend: str, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int, capacity: int
+    backend: str,
+    net: Sequential,
+    split: Split,
+    loss: Loss,
+    optimizer: Optimizer,
+    seed: int,
+    capacity: int,
+    *,
+    augmented: bool = False,
 ) -> Stepper:
     """The stepper of `choose_backend(backend)`, for (parts of) batches of at most `capacity` samples.
+
+    augmented: whether the parts say what happens to each image.
 
     A network that the engine cannot record runs on the reference backend under "auto", and the log says why.
     """
@@ -227,7 +224,7 @@ def make_stepper(
                 raise RecordingError(
                     f"The compiled engine computes in float32, this network is {net.store.values.dtype}."
                 )
-            return CompiledStepper(net, split, loss, optimizer, seed, capacity)
+            return CompiledStepper(net, split, loss, optimizer, seed, capacity, augmented=augmented)
         except RecordingError as error:
             if backend == "compiled":
                 raise
