@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 from safetensors.numpy import load_file
@@ -122,6 +123,30 @@ def test_a_description_that_makes_no_network_is_refused(path, changes, reason):
     assert message.startswith(f"{path} describes no network that can be built: {reason}")
 
 
+HUGE = {"type": "Linear", "settings": {"features": 10**9}}
+FLAT = {"type": "Flatten", "settings": {}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": [FLAT, HUGE]},
+        {"layers": [FLAT, {"type": "Linear", "settings": {"features": 10**8, "init": "zeros"}}]},
+        {"layers": [FLAT, {"type": "Linear", "settings": {"features": 10**8, "init": "he_uniform"}}]},
+        {"layers": [{"type": "Conv2d", "settings": {"filters": 10**9, "kernel_size": 3}}]},
+        {"layers": [{"type": "BatchNorm2d", "settings": {}}], "input_shape": [1, 1, 10**9]},
+        {"layers": [{"type": "LayerNorm", "settings": {"axes": 3}}], "input_shape": [10**4, 10**4, 3]},
+        {"layers": [FLAT, HUGE], "input_shape": [10**9, 10**9, 10**9]},
+    ],
+)
+def test_a_description_of_more_than_the_file_holds_takes_no_memory(path, changes):
+    rewritten(path, **changes, learning={}, dropout_keys={})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = message_of(FileFormatError, gn.load, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # kilobytes
+    assert message.startswith(f"{path} describes no network that can be built: ")
+
+
 def test_tensors_that_do_not_fit_the_layers_are_refused(path):
     layers = read(path)[1]["layers"]
     layers["head"]["settings"]["features"] = 4
@@ -156,8 +181,12 @@ def test_headers_are_believed_only_within_bounds(tmp_path):
     assert with_header(path, {"__metadata__": {"glassnet": "{}"}}) == (
         "was altered: its description cannot be read ('sha256')."
     )
+    entry = '{"sha256": "", "document": {"seed": NaN}}'
+    assert with_header(path, {"__metadata__": {"glassnet": entry}}) == (
+        "was altered: its description cannot be read (Out of range float values are not JSON compliant)."
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     assert message_of(FileFormatError, gn.load, path) == (
-        f"{path} is no glassnet model: it must begin with a header's length of at most 16777216 in 8 bytes, "
+        f"{path} is no glassnet model: it must begin with a header's length of at most 4194304 in 8 bytes, "
         "found 727905341920923785 in 8."
     )

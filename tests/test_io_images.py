@@ -72,16 +72,17 @@ def test_arrays_stay_as_they_are(tmp_path, generator):
 def test_a_damaged_array_file_is_named(tmp_path, name):
     path = tmp_path / name
     (np.save if name == "a.npy" else np.savez)(path, PIXELS)
-    for length in (0, 5, 60, path.stat().st_size - 1):
-        path.write_bytes(path.read_bytes()[:length])
-        message = message_of(FileFormatError, read_images, path, GREY)
-        assert message.startswith(f"{path} is not a NumPy file of numbers (")
+    whole = path.read_bytes()
+    for length in (0, 5, 60, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert message_of(FileFormatError, read_images, path, GREY).startswith(f"{path} ")
 
 
 def test_a_pickle_is_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}]))
-    assert "is not a NumPy file of numbers" in message_of(
-        FileFormatError, read_images, tmp_path / "a.npy", None
+    assert (
+        "must have a header of at most 4096 bytes that describes an array of numbers or texts"
+        in message_of(FileFormatError, read_images, tmp_path / "a.npy", None)
     )
 
 

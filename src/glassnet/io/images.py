@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from glassnet.data.decode import read_image
+from glassnet.data.npz import read_npy, read_npz
 from glassnet.errors import ConfigError, FileFormatError
 from glassnet.preprocessing import Preprocessing
 
@@ -31,12 +31,9 @@ def read_images(path: str | os.PathLike[str], preprocessing: Preprocessing | Non
 
 def _read_array(path: str | os.PathLike[str]) -> np.ndarray:
     """The images in a NumPy file."""
-    try:
-        with open(path, "rb") as file:
-            content = np.load(file, allow_pickle=False)
-            arrays = {"images": content} if isinstance(content, np.ndarray) else dict(content)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{path} is not a NumPy file of numbers ({error}).") from error
+    if Path(path).suffix == ".npy":
+        return read_npy(path)
+    arrays = read_npz(path)
     if "images" not in arrays and len(arrays) != 1:
         raise FileFormatError(
             f"{path} must hold its images as 'images', or one array only, got {', '.join(arrays) or 'none'}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, Final
@@ -18,12 +19,16 @@ from glassnet.layers import Dropout, Layer
 from glassnet.losses import LOSSES, Loss, loss_named
 from glassnet.network import Sequential
 from glassnet.preprocessing import Preprocessing
+from glassnet.store import Store
 
 FORMAT: Final = 1
 FIELDS: Final = (
     *("format", "glassnet", "layers", "input_shape", "seed", "classes", "preprocessing", "loss"),
     *("learning", "dropout_keys"),
 )
+
+SLACK: Final = 1 << 20
+"""Values that a network may take beyond those in its file, before the tensors that do not fit are named."""
 
 Path = str | os.PathLike[str]
 
@@ -51,19 +56,53 @@ def load_model(path: Path, *, layers: Iterable[type[Layer]] = ()) -> Sequential:
     """
     tensors, stored = read(path)
     check_fields(path, stored)
+    held = sum(array.size for array in tensors.values())
     maker = Maker(str(path), layers)
     try:
-        net = Sequential(
-            maker.make(stored["layers"]), input_shape=tuple(stored["input_shape"]), seed=stored["seed"]
-        )
+        net = built(stored, maker, held + SLACK)
         describe_use(net, stored)
     except FileFormatError:
         raise
-    except (AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError) as error:
+    except Exception as error:  # a layer may raise anything on settings that it never expected
         raise FileFormatError(
             f"{path} describes no network that can be built: {type(error).__name__}: {error}"
         ) from error
     net.store.restore(tensors, str(path))
+    return net
+
+
+class BoundedGenerator(np.random.Generator):
+    """The draws of that seed, none of them larger than `limit` values."""
+
+    def __init__(self, seed: int, limit: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.limit = limit
+
+    def standard_normal(self, size: Any = None, *rest: Any, **settings: Any) -> Any:
+        self._check(size)
+        return super().standard_normal(size, *rest, **settings)
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        self._check(size)
+        return super().uniform(low, high, size)
+
+    def _check(self, size: Any) -> None:
+        wanted = math.prod(size if isinstance(size, tuple) else (size or 1,))
+        if wanted > self.limit:
+            raise ValueError(f"a tensor of {wanted} values is more than the file holds")
+
+
+def built(stored: Document, maker: Maker, limit: int) -> Sequential:
+    """The network of a description, with its first weights; ValueError where it takes over `limit` values.
+
+    No such memory is taken before: tensors that are not drawn begin as zeros or as one repeated value.
+    """
+    net = Sequential(maker.make(stored["layers"]), seed=stored["seed"])
+    net.build_named("", tuple(stored["input_shape"]), BoundedGenerator(net.seed, limit))
+    needed = sum(tensor.value.size for layer in net.walk() for tensor in layer.tensors.values())
+    if needed > limit:
+        raise ValueError(f"tensors of {needed} values are more than the file holds")
+    net.store = Store(net.walk())
     return net
 
 

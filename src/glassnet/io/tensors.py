@@ -22,7 +22,7 @@ from glassnet.errors import FileFormatError
 
 ENTRY: Final = "glassnet"
 """The one key in the metadata: the library does not promise an order of several."""
-HEADER_LIMIT: Final = 16 << 20
+HEADER_LIMIT: Final = 4 << 20
 """Bytes. A thousand layers take under one mebibyte."""
 AXES_LIMIT: Final = 8
 DTYPES: Final = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
@@ -138,6 +138,7 @@ def opened(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> tuple[s
     try:
         entry = json.loads(metadata[ENTRY])
         expected, document = entry["sha256"], dict(entry["document"])
+        canonical(document)  # raises ValueError for NaN and infinity
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} was altered: its description cannot be read ({error}).") from error
     return expected, document

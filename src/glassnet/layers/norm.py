@@ -24,10 +24,10 @@ class BatchNorm2d(Layer):
 
     def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
         channels = input_shape[-1]
-        self.add_parameter("gamma", np.ones(channels), decays=False)
+        self.add_parameter("gamma", np.broadcast_to(1.0, channels), decays=False)
         self.add_parameter("beta", np.zeros(channels), decays=False)
         self.add_state("running_mean", np.zeros(channels))
-        self.add_state("running_var", np.ones(channels))
+        self.add_state("running_var", np.broadcast_to(1.0, channels))
         return input_shape
 
     def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]:
@@ -63,7 +63,7 @@ class GroupNorm(Layer):
             raise ShapeError(
                 f"{self.name} has groups={self.groups}, which must divide its {input_shape[-1]} channels."
             )
-        self.add_parameter("gamma", np.ones(input_shape[-1]), decays=False)
+        self.add_parameter("gamma", np.broadcast_to(1.0, input_shape[-1]), decays=False)
         self.add_parameter("beta", np.zeros(input_shape[-1]), decays=False)
         return input_shape
 
@@ -93,7 +93,7 @@ class LayerNorm(Layer):
                 f"{self.name} has axes={self.axes}, which must be 1 to {len(input_shape)} "
                 f"for an input of {batched(input_shape)}."
             )
-        self.add_parameter("gamma", np.ones(input_shape[-self.axes :]), decays=False)
+        self.add_parameter("gamma", np.broadcast_to(1.0, input_shape[-self.axes :]), decays=False)
         self.add_parameter("beta", np.zeros(input_shape[-self.axes :]), decays=False)
         return input_shape
 
