@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ THREADS = (1, 2, 3)
 TIMES = {"seconds", "images_per_second"}
 STARTING = 0.2
 """How many of the kills may fall into a program's start; the others come after a checkpoint of its own."""
+SAVING = 0.4
+"""How many kills wait for a save to begin."""
 AGAIN = 0.6
 """How likely a resumed run is killed again."""
 LIMIT = 300.0
@@ -121,15 +124,17 @@ def kill(process: subprocess.Popen[str], folder: Path, reference: Reference, mom
     else:
         seconds_to_checkpoint(process, folder)
         delay = moments.uniform(0, reference.training)
-    try:
-        ended_before = process.wait(delay) == 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        ended_before = process.wait() >= 0
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+    if moments.random() < SAVING:
+        before = leftovers(folder)
+        while process.poll() is None and leftovers(folder) <= before:
+            pass  # a save takes a few milliseconds
+    process.kill()
+    _, told = process.communicate()
     if process.returncode > 0:
-        sys.exit(f"{' '.join(process.args[2:])} failed:\n{process.stderr.read()}")
-    process.stderr.close()
-    return not ended_before
+        sys.exit(f"{' '.join(process.args[2:])} failed:\n{told}")
+    return process.returncode < 0
 
 
 def killed_run(
@@ -160,9 +165,11 @@ def killed_run(
 
 
 def leftovers(folder: Path) -> set[str]:
-    """What kills inside a save left."""
-    place = folder / "checkpoints"
-    return unfinished(place) if place.is_dir() else set()
+    """What kills inside a save left, or what a save is writing."""
+    try:
+        return unfinished(folder / "checkpoints")
+    except FileNotFoundError:
+        return set()
 
 
 def finished(folder: Path) -> bool:
