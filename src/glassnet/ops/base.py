@@ -37,13 +37,21 @@ class Ops(ABC):
 
     def call(self, layer: LayerLike, x: Array, train: bool) -> tuple[Array, Any]:
         """(y, saved) of `layer.forward`; containers call their children only through this."""
-        return layer.forward(self, x, train)
+        try:
+            return layer.forward(self, x, train)
+        except Exception as error:
+            tell_place(error, f"in the forward pass of {layer.name}")
+            raise
 
     def call_backward(
         self, layer: LayerLike, dy: Array, saved: Any, *, input_grad: bool = True
     ) -> tuple[Array, Grads]:
         """(dx, grads) of `layer.backward`; dx is None where `input_grad` is False."""
-        return layer.backward(self, dy, saved, input_grad=input_grad)
+        try:
+            return layer.backward(self, dy, saved, input_grad=input_grad)
+        except Exception as error:
+            tell_place(error, f"in the backward pass of {layer.name}")
+            raise
 
     @abstractmethod
     def set_state(self, state: Array, value: Array) -> None:
@@ -271,3 +279,9 @@ class Ops(ABC):
         scalars: Sequence[Any],
     ) -> None:
         """(parameter, *state) = rule(parameter, grad, *state, scalars), in place."""
+
+
+def tell_place(error: Exception, place: str) -> None:
+    """Note in an error's traceback where it was raised: the innermost layer, which hears of it first."""
+    if not hasattr(error, "__notes__"):
+        error.add_note(f"It was raised {place}.")

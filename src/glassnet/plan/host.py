@@ -44,12 +44,12 @@ class HostCall:
         if first_sample == 0:
             self._ops = self._make_ops(seed=seed, step=step)
         self._ops.first_sample = first_sample
-        y[...], self._saved = self.layer.forward(self._ops, x, self.train)
+        y[...], self._saved = self._ops.call(self.layer, x, self.train)
 
     def backward(self, names: tuple[str, ...], dy: Array, *results: Array) -> None:
         """Write the gradients of `names` to the first `results`, that of the input to a last one."""
         input_grad = len(results) > len(names)
-        dx, grads = self.layer.backward(self._ops, dy, self._saved, input_grad=input_grad)
+        dx, grads = self._ops.call_backward(self.layer, dy, self._saved, input_grad=input_grad)
         values = [*(grads[name] for name in names), *([dx] if input_grad else [])]
         for result, value in zip(results, values, strict=True):
             result[...] = value
