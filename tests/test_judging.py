@@ -60,6 +60,8 @@ def test_calibration_with_numbers():
     found = calibration(sure, np.array([0, 0, 0, 1, 0]))
     assert found.error == pytest.approx(0.2)
     assert found.counts.tolist() == [0] * 11 + [4, 0, 0, 1]
+    edges = calibration(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 0]), bins=4)
+    assert edges.counts.tolist() == [0, 1, 1, 0]  # an edge belongs to the bin below it
 
 
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 5.0])

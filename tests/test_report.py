@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import glassnet as gn
 from glassnet.data import from_arrays
+from glassnet.data.folder import load_folder
 from glassnet.errors import FileFormatError
 from glassnet.train.judging import judge
 from glassnet.train.learning_curve import LearningCurve, Point
@@ -21,7 +23,7 @@ from glassnet.train.report import html, read_run, write_report
 from messages import message_of
 from test_cli import run, run_json
 
-NAMES = ("<script>alert(1)</script>", "$x_{", "'\"&amp;")
+NAMES = ("<script>alert(1)</script>", "$x_{$", "'\"&amp;")
 
 
 class Page(HTMLParser):
@@ -114,14 +116,29 @@ def test_the_worst_errors_are_the_images_themselves(page, trained):
 
 
 def test_file_names_stand_under_the_pictures(trained, tmp_path):
-    from dataclasses import replace
-
     done, net, data = trained
-    names = tuple(f"<photos>/{n}.jpg" for n in range(100))
+    names = tuple(f"<photos>/' onerror='{n}.jpg" for n in range(100))
     named = replace(data, test=replace(data.test, files=names))
     judged = write_report(done, net, named, tmp_path / "named.html")
     text = Page(tmp_path / "named.html").text
-    assert all(f"<photos>/{m.index}.jpg" in text for m in judged.mistakes)
+    assert all(f"<photos>/' onerror='{m.index}.jpg" in text for m in judged.mistakes)
+
+
+def test_what_a_folder_of_photos_left_out_is_listed(tmp_path, generator):
+    for name in ("cat", "<u>dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = generator.integers(0, 256, (20, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    (tmp_path / "photos" / "cat" / "<s>broken.png").write_bytes(b"no image")
+    data = load_folder(tmp_path / "photos", cache_limit=0).holdout(0.5, 0)
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=data.image_shape)
+    done = gn.fit(net, data, epochs=1, batch_size=4, backend="reference")
+    judged = write_report(done, net, data, tmp_path / "photos.html")
+    page = Page(tmp_path / "photos.html")
+    assert "<s>broken.png" in page.text and not {"s", "u"} & set(page.tags)
+    assert all(warning in page.text for warning in data.report.warnings)
+    assert judged.mistakes and all(m.file in page.text and m.file.endswith(".png") for m in judged.mistakes)
 
 
 def test_a_run_folder_gives_the_same_page(trained, tmp_path):

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from glassnet.train.calibration import Calibration
 from glassnet.train.learning_curve import LearningCurve
@@ -107,6 +107,10 @@ def learning(found: LearningCurve) -> Figure:
     line = np.geomspace(samples[0], 2 * samples[-1])
     axes.loglog(line, found.predicted(line), linestyle="--", color="grey")
     axes.set(xlabel="training images", ylabel="validation error")
+    axes.set_xticks(samples, [f"{count:,}" for count in samples])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.yaxis.set_minor_formatter(PercentFormatter(1, decimals=1))
     axes.grid(alpha=0.3, which="both")
     return figure
 

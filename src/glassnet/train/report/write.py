@@ -109,10 +109,11 @@ def headline(run: Run, data: Dataset, judged: Judgement | None, warnings: Sequen
             + (f", top-{right.k} {right.top_k:.2%}." if right.k < len(data.classes) else ".")
         )
     stopped = f" Stopped early: {run.stopped}." if run.stopped else ""
+    epochs = f"{len(run.history)} epoch{'s' * (len(run.history) != 1)}"
     return [
         html.paragraph(lead, "lead"),
         html.paragraph(
-            f"{', '.join(sizes)} images of {len(data.classes)} classes. {len(run.history)} epochs in "
+            f"{', '.join(sizes)} images of {len(data.classes)} classes. {epochs} in "
             f"{timedelta(seconds=round(run.seconds))} on the {run.backend} backend; epoch {run.best_epoch} "
             f"had the lowest watched loss.{stopped}"
         ),
