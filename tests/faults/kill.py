@@ -26,11 +26,19 @@ from kill_saving import unfinished
 
 COMMON = ("epochs=3", "batch_size=48", "checkpoint_minutes=0")
 OFTEN, SELDOM = "checkpoint_steps=2", "checkpoint_steps=11"
+AUGMENT = "augment=digits"
 VARIATIONS = (
     (OFTEN, "model=small_norm", "optimizer={name='sgd', momentum=0.9}", "schedule.name=one_cycle"),
     (SELDOM, "model=small_norm", "optimizer.name=adam", "schedule={name='cosine', warmup=0.5}", "ema=0.95"),
-    (OFTEN, "model=small", "optimizer.name=adamw", "schedule={name='step', every=1}", "accumulate=3"),
-    (SELDOM, "model=small_norm", "optimizer.name=rmsprop", "early_stopping=1", "clip_norm=0.5"),
+    (
+        OFTEN,
+        "model=small",
+        "optimizer.name=adamw",
+        "schedule={name='step', every=1}",
+        "accumulate=3",
+        AUGMENT,
+    ),
+    (SELDOM, "model=small_norm", "optimizer.name=rmsprop", "early_stopping=1", "clip_norm=0.5", AUGMENT),
     (OFTEN, "model=linear", "optimizer={name='sgd', lr=2.0}", "schedule={name='plateau', patience=0}"),
     (SELDOM, "model=small_norm", "accumulate=2", "val_fraction=0.0", "backend=reference"),
 )
