@@ -155,15 +155,17 @@ def test_a_label_that_is_no_column_is_refused(tmp_path):
 def test_memory_is_bounded(tmp_path):
     line = file_of(tmp_path, b"1" * (64 << 20), "line.csv.gz")
     many = file_of(tmp_path, b"0,0,0,0,0\n" * (4 << 20), "many.csv.gz")
+    long = file_of(tmp_path, ("a" * 100_000 + ",0\n") + "b,0\n" * 1000, "long.csv")
     labels = file_of(tmp_path, "".join(f"a{i},0\n" for i in range(10_001)), "labels.csv")
     tracemalloc.start()
     assert message_of(FileFormatError, read_csv, line) == f"{line} has a line of more than {ROW_LIMIT} bytes."
     assert message_of(FileFormatError, read_csv, many, max_bytes=1 << 22) == (
-        f"{many} holds more than {1 << 22} bytes of images. Raise max_bytes to read it."
+        f"{many} holds more than {1 << 22} bytes of images and labels. Raise max_bytes to read it."
     )
     assert message_of(FileFormatError, read_csv, labels) == (
         f"{labels} has more than 10000 different labels. Name the column of the labels."
     )
+    assert message_of(FileFormatError, read_csv, long).startswith(f"{long} holds more than 500000000 bytes")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 26

@@ -108,6 +108,15 @@ def test_a_promise_that_the_file_cannot_hold_takes_no_memory(tmp_path, pack):
     )
 
 
+def test_unpacking_takes_the_memory_of_the_values_only(tmp_path):
+    path = file_of(tmp_path, gzip.compress(idx_bytes(np.zeros((1 << 22, 3, 4), np.uint8)), 1))
+    tracemalloc.start()
+    size = read_idx(path, (None, 3, 4)).nbytes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size < peak < 1.2 * size
+
+
 def test_more_than_the_limit_is_not_read(tmp_path):
     path = file_of(tmp_path, gzip.compress(idx_bytes()))
     assert read_idx(path, (2, 3, 4), max_bytes=24).size == 24

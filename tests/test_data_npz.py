@@ -94,7 +94,7 @@ PROBLEMS = {
     "long": (npy_of(np.arange(2.0)) + b"\0", " must have 144 bytes for float64 (2,), but has 145."),
     "huge": (
         npy_of(header=described(shape="(1000000, 1000000)")),
-        " takes 8000000000000 bytes, but at most 1073741824 are read. Raise max_bytes.",
+        " takes 8000000000000 bytes, but at most 1000000000 are read. Raise max_bytes.",
     ),
     "kind": (
         npy_of(header=described("'<f3'")),

@@ -9,7 +9,10 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glassnet.errors import FileFormatError, GlassnetError
 
@@ -25,6 +28,10 @@ ZIP_END_64: Final = b"PK\x06\x07"
 ZIP_LIST_LIMIT: Final = 4 << 20
 """Bytes of a zip's list of members: enough for 40,000, which zipfile holds as objects."""
 ENCRYPTED: Final = 1
+
+MAX_BYTES: Final = 10**9
+"""Of arrays that are read from one file, unless the caller raises it."""
+CHUNK: Final = 1 << 20
 
 TAR_BLOCK: Final = 512
 TAR_REGULAR: Final = (b"0", b"\0")
@@ -43,6 +50,19 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FileFormatError(f"{path} is a truncated or altered gzip file: {error}.") from error
+
+
+def fill(buffer: NDArray[np.uint8], file: Any) -> int:
+    """Read the file into a buffer (n,), as far as both go -> bytes read.
+
+    `readinto` of a packed file would first unpack all of it beside the buffer.
+    """
+    for at in range(0, len(buffer), CHUNK):
+        part = file.read(min(CHUNK, len(buffer) - at))
+        buffer[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        if at + len(part) < min(at + CHUNK, len(buffer)):
+            return at + len(part)
+    return len(buffer)
 
 
 @contextmanager

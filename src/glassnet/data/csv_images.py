@@ -24,12 +24,16 @@ from glassnet.data.labels import MAX_UNNAMED, label_array
 from glassnet.errors import ConfigError, FileFormatError, did_you_mean
 from glassnet.preprocessing import CHANNELS
 
-MAX_BYTES: Final = 1 << 30
+MAX_BYTES: Final = 10**9 // 2
+"""Half of what other readers take, for the blocks are joined at the end."""
 BLOCK: Final = 1 << 20
 """Bytes of text that are parsed at a time."""
 ROW_LIMIT: Final = 1 << 23
 BOM: Final = b"\xef\xbb\xbf"
 LABEL: Final = "label"
+NUMBER_BYTES: Final = 16
+TEXT_BYTES: Final = 8
+"""Of a label as a number, float and then whole; and of each character of the longest, with one copy."""
 
 
 def load_csv(
@@ -77,7 +81,7 @@ def read_csv(
     uint8 images; if any is a fraction, all must lie from 0 to 1 and make float32 images. Labels are numbers
     where each is one, else texts.
     shape: (H, W) or (H, W, C); left out, images are square with that many channels (1 or 3).
-    max_bytes: of images. Raises FileFormatError that names the line for what does not fit.
+    max_bytes: of images and labels. Raises FileFormatError that names the line for what does not fit.
     """
     path = Path(path)
     with unpacked(path) as file:
@@ -108,6 +112,7 @@ class _Table:
     high: float = 0.0
     fractions: bool = False
     values: int = 0
+    rows: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     labels: list[NDArray[Any]] = field(default_factory=list)
     pixels: list[NDArray[Any]] = field(default_factory=list)
@@ -135,7 +140,8 @@ class _Table:
         self.fractions |= not whole
         self.high = max(self.high, float(pixels.max()))
         self.values += pixels.size
-        self.labels.append(values[:, self.label].astype(np.int64))
+        self.rows += len(pixels)
+        self.labels.append(values[:, self.label].astype(np.uint16))
         self.pixels.append(pixels.astype(np.uint8) if whole else pixels)
         self._check(lines)
         self.line += len(lines)
@@ -165,9 +171,11 @@ class _Table:
             raise FileFormatError(
                 f"{self.path} has more than {MAX_UNNAMED} different labels. Name the column of the labels."
             )
-        if self.values * (4 if self.fractions else 1) > self.max_bytes:
+        label_bytes = NUMBER_BYTES + TEXT_BYTES * max(map(len, self.codes))
+        if self.values * (4 if self.fractions else 1) + self.rows * label_bytes > self.max_bytes:
             raise FileFormatError(
-                f"{self.path} holds more than {self.max_bytes} bytes of images. Raise max_bytes to read it."
+                f"{self.path} holds more than {self.max_bytes} bytes of images and labels. "
+                f"Raise max_bytes to read it."
             )
 
     def _problem(self, lines: list[str], reason: str) -> FileFormatError:

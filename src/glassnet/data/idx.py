@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.data.archives import DEFLATE_MAX_RATIO, unpacked
+from glassnet.data.archives import DEFLATE_MAX_RATIO, MAX_BYTES, fill, unpacked
 from glassnet.data.dataset import Dataset, from_arrays
 from glassnet.errors import DataError, FileFormatError
 
@@ -58,7 +58,7 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 
 
 def read_idx(
-    path: str | os.PathLike[str], shape: tuple[int | None, ...], *, max_bytes: int = 1 << 30
+    path: str | os.PathLike[str], shape: tuple[int | None, ...], *, max_bytes: int = MAX_BYTES
 ) -> NDArray[np.uint8]:
     """The unsigned bytes in an idx file, gzipped or not, as an array of `shape` (None: any size there).
 
@@ -86,7 +86,7 @@ def _read(file: BinaryIO, path: Path, shape: tuple[int | None, ...], max_bytes: 
             f"{path} promises {promised} values, more than {on_disk} packed bytes can hold."
         )
     values = np.empty(sizes, np.uint8)
-    got = file.readinto(values.reshape(-1).data)  # type: ignore[attr-defined]
+    got = fill(values.reshape(-1), file)
     if got != promised:
         raise FileFormatError(f"{path} must hold {promised} values for sizes {sizes}, but ends after {got}.")
     if file.read(1):

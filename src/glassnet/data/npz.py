@@ -16,18 +16,16 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from glassnet.data.archives import opened_zip
+from glassnet.data.archives import MAX_BYTES, fill, opened_zip
 from glassnet.data.dataset import Dataset, from_arrays
 from glassnet.errors import FileFormatError
 
 MAGIC: Final = b"\x93NUMPY"
-MAX_BYTES: Final = 1 << 30
 HEADER_LIMIT: Final = 4096
 HEADER: Final = re.compile(
     r"\{'descr': '([<>|=][biufU]\d{1,4})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\),? *\} *\n?"
 )
 NUMBERS: Final = re.compile(r"(\d{1,18}(, \d{1,18})*,?)?")
-CHUNK: Final = 1 << 20
 
 PAIRS: Final = (
     {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
@@ -117,13 +115,9 @@ def _read(file: BinaryIO | Any, what: str, size: int, max_bytes: int) -> NDArray
             f"{what} must have {start + promised} bytes for {dtype} {shape}, but has {size}."
         )
     values = np.empty(promised, np.uint8)
-    for at in range(0, promised, CHUNK):
-        part = file.read(min(CHUNK, promised - at))
-        if len(part) < min(CHUNK, promised - at):
-            raise FileFormatError(
-                f"{what} must have {promised} bytes of values, but ends after {at + len(part)}."
-            )
-        values[at : at + len(part)] = np.frombuffer(part, np.uint8)
+    got = fill(values, file)
+    if got < promised:
+        raise FileFormatError(f"{what} must have {promised} bytes of values, but ends after {got}.")
     return values.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
