@@ -13,10 +13,13 @@ from PIL import Image
 import glassnet as gn
 from glassnet.cli.app import app
 from glassnet.train.recipes import RECIPES
+from photos import photo_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 MANUAL = ROOT / "docs" / "command-line.md"
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS += [group.typer_instance.info.name for group in app.registered_groups]
 INSTALLS = ("python3 -m venv .venv", ".venv/bin/pip install -e '.[test]'", ".venv/bin/python -m pytest")
 
 
@@ -41,6 +44,8 @@ def with_blocks(language):
 @with_blocks("python")
 def test_python_blocks_run_one_after_another(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    photo_folder(Path("photos"), {"cat": 6, "dog": 6})
+    monkeypatch.setattr("glassnet.data.catalog.user_cache", lambda: tmp_path / "cache")
     names = {"__name__": "page"}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
@@ -53,6 +58,8 @@ def test_commands_run_one_after_another(page, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, "digits", {"model": "linear", "epochs": 1})
     digits = gn.data.load("digits").test
     Image.fromarray(digits.images[int(np.argmax(digits.labels == 7)), ..., 0]).save("seven.png")
+    photo_folder(Path("photos"), {"cat": 6, "dog": 6})
+    monkeypatch.setattr("glassnet.data.catalog.user_cache", lambda: tmp_path / "cache")
     if commands(page)[0] != "glassnet train digits":
         assert run("glassnet train digits") == 0
     for command in commands(page):
@@ -71,7 +78,7 @@ def run(command):
     return end.value.code or 0
 
 
-@pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_section_with_an_example(command):
     text = MANUAL.read_text(encoding="utf-8")
     section = re.search(rf"^## glassnet {command}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
@@ -81,7 +88,7 @@ def test_every_command_has_its_section_with_an_example(command):
 
 def test_no_command_is_described_that_does_not_exist():
     sections = re.findall(r"^## glassnet (\w+)$", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sections == [command.callback.__name__ for command in app.registered_commands]
+    assert sections == COMMANDS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -102,10 +102,11 @@ def descend(
 
         one, zero = np.ones(x.shape[-1], np.float32), np.zeros(x.shape[-1], np.float32)
         step = TrainingStep(net, loss, optimizer, x, one, zero, capacity=batch_size)
-        for index in order:
-            step.accumulate(index, target[index], share, step=0)
-            step.update(scalars)
-        return float(step.losses.sum(dtype=np.float64))
+        for first in range(0, len(order), step.most):
+            index = order[first : first + step.most]
+            rates = [scalars] * len(index)
+            results = step.replay(index, np.zeros_like(index), target[index], share, rates, step=first)
+        return float(results[-1, 0])
     ops, losses = ReferenceOps(), np.full(1, np.nan)
     for index in order:
         losses, _, grads = net.loss_and_gradients(ops, x[index], target[index], share, loss)

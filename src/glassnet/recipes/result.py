@@ -14,6 +14,7 @@ from typing import Any
 
 import glassnet
 from glassnet.errors import FileFormatError
+from glassnet.train import TrainConfig
 
 LIBRARIES = ("numpy", "numba", "llvmlite")
 
@@ -93,7 +94,7 @@ class Finished:
         if not path.exists():
             return None
         kept = Result.from_json(path.read_text(encoding="utf-8"), str(path))
-        return kept.seeds[0] if kept.settings == json.loads(json.dumps(self.settings)) else None
+        return kept.seeds[0] if same_settings(kept.settings, self.settings) else None
 
     def put(self, result: SeedResult) -> None:
         """Keep it."""
@@ -105,6 +106,14 @@ class Finished:
 
     def _path(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}.json"
+
+
+def same_settings(kept: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether they say the same; a setting that is not in the older ones was at its default."""
+    now, defaults = json.loads(json.dumps(now)), TrainConfig(data="").to_dict() | {"rates": {}}
+    return kept.keys() <= now.keys() and all(
+        kept.get(key, defaults.get(key)) == value for key, value in now.items()
+    )
 
 
 def write(path: Path, result: Result) -> None:

@@ -3,9 +3,11 @@
 Conv 3x3, 10, ReLU -> MaxPool 2 -> Conv 5x5, 16, ReLU -> Linear 100 ReLU -> Linear 10, softmax: 134,826
 parameters. MNIST as x/255, batch 512, 50 epochs, rate 0.1, a tenth of it in the last layer.
 
-One update, with g the gradient summed over the m images of a batch: w = w (1 - lr lambda/512) - lr clip(g)/m,
-clip to +-0.5, lambda = 0.01; biases do not decay. m is 96 in the last batch, which the publication divides by
-512. `accumulate` is its serial form: with 512, one image at a time; the update is the same.
+One update, with g the gradient summed over 512 images:
+w = w (1 - lr lambda/512) - lr clip(g)/512, clip to +-0.5, lambda = 0.01; biases do not decay. That bounds the
+mean gradient by 0.5/512, and is written so. The last batch of an epoch has 96 images. The publication divides
+its sum by 512 too; clipped at 0.5 and divided by 96, it would make a step five times as large as all others.
+`accumulate` is the serial form: with 512, image by image.
 """
 
 from __future__ import annotations
@@ -77,8 +79,7 @@ RECIPES = (
             epochs=50,
             batch_size=BATCH,
             optimizer=gn.SGD(lr=0.1, weight_decay=DECAY / BATCH),
-            clip_value=0.5,
-            clip_on="sum",
+            clip_value=0.5 / BATCH,
             val_fraction=0,
         ),
         network=network,
