@@ -35,14 +35,17 @@ class Calibration:
 
 def calibration(probabilities: Array, labels: Array, *, bins: int = BINS) -> Calibration:
     """The Calibration of probabilities (N, K) for class numbers (N,)."""
-    surest = probabilities.max(axis=-1)
-    right = probabilities.argmax(axis=-1) == labels
+    return binned(probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels, bins)
+
+
+def binned(surest: Array, right: Array, bins: int = BINS) -> Calibration:
+    """The Calibration of largest probabilities (N,) that were right or not (N,)."""
     number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], surest)
     counts = np.bincount(number, minlength=bins)
     total = np.maximum(counts, 1)
     confidence = np.bincount(number, surest, bins) / total
     accuracy = np.bincount(number, right, bins) / total
-    error = float((counts * np.abs(accuracy - confidence)).sum() / len(labels))
+    error = float((counts * np.abs(accuracy - confidence)).sum() / len(surest))
     return Calibration(error, counts, confidence, accuracy)
 
 

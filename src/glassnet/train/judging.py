@@ -10,9 +10,9 @@ import numpy as np
 from glassnet.data import Dataset, Split
 from glassnet.data.labels import hard
 from glassnet.network import Sequential, probabilities
-from glassnet.train.calibration import Calibration, calibration, temperature
+from glassnet.train.calibration import Calibration, binned, calibration, temperature
 from glassnet.train.intervals import bootstrap, wilson
-from glassnet.train.metrics import Evaluation, confusion_matrix, evaluation, per_class, sample_losses
+from glassnet.train.metrics import Evaluation, confusion_matrix, evaluation, ratio, sample_losses
 
 Array = np.ndarray
 Interval = tuple[float, float]
@@ -95,9 +95,9 @@ def class_intervals(
 ) -> tuple[ClassIntervals, ...]:
     """The intervals of each class's figures."""
 
-    def f1(index: Array) -> list[float]:
-        confusion = confusion_matrix(labels[index], predicted[index], len(names))
-        return [row.f1 for row in per_class(confusion, names)]
+    def f1(index: Array) -> Array:
+        drawn = confusion_matrix(labels[index], predicted[index], len(names))
+        return ratio(2 * np.diag(drawn), drawn.sum(axis=0) + drawn.sum(axis=1))
 
     confusion = confusion_matrix(labels, predicted, len(names))
     found = np.diag(confusion)
@@ -122,7 +122,8 @@ def sureness(
         return None
     logits = as_logits(net, scores)
     sure = probabilities(logits, "softmax")
-    interval = bootstrap(lambda index: calibration(sure[index], labels[index]).error, len(labels), generator)
+    surest, right = sure.max(axis=-1), sure.argmax(axis=-1) == labels
+    interval = bootstrap(lambda index: binned(surest[index], right[index]).error, len(labels), generator)
     plain = calibration(sure, labels)
     if val is None:
         return Sureness(plain, pair(*interval))
