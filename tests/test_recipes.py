@@ -14,8 +14,8 @@ from glassnet.data import Dataset, load
 from glassnet.data.batches import BatchPlan
 from glassnet.errors import ConfigError, DataError, FileFormatError
 from glassnet.ops.reference import ReferenceOps
-from glassnet.recipes import RECIPES, recipe_named
-from glassnet.recipes.page import filled
+from glassnet.recipes import RECIPES, Recipe, recipe_named
+from glassnet.recipes.page import filled, row
 from glassnet.recipes.result import Finished, Result, SeedResult, same_settings, shipped
 from glassnet.recipes.simple_nn import costs
 from glassnet.train import Callback, Interrupted
@@ -252,6 +252,24 @@ def test_the_page_agrees_with_the_results():
     text = PAGE.read_text(encoding="utf-8")
     assert filled(text, shipped()) == text
     assert all(f"recipe run {name}`" in text for name in shipped())
+
+
+def test_a_recipe_without_a_publication_is_what_its_task_gets_today():
+    own = Recipe(
+        name="fast",
+        about="Any network",
+        config=RECIPES["simple-nn"].config,
+        network=RECIPES["simple-nn"].network,
+    )
+    result = Result("fast", {}, (RUN,), {})
+    cells = row(own, {"fast": result})
+    assert cells == (
+        *("Any network", "-", "-", "90.00 % (90.00 to 90.00, 1 seeds)", "-", "1.5 s"),
+        "`glassnet recipe run fast`",
+    )
+    published = replace(RECIPES["nn-learn-simple"], today="fast")
+    shown = row(published, {"fast": result, "nn-learn-simple": result})
+    assert shown[1:4] == ("97.67 %", "90.00 % (90.00 to 90.00, 1 seeds)", "90.00 % in 1.5 s: `fast`")
 
 
 def test_shipped_results_are_of_the_settings_of_now():

@@ -94,10 +94,11 @@ def report(output: Output, chosen: Recipe, result: Result, out: Path | None) -> 
     if len(result.seeds) > 1:
         spread = " to ".join(percent(end) for end in figures["spread"] or ())
         output.say(f"Mean of {len(result.seeds)} seeds: test {percent(figures['test_accuracy'])} ({spread}).")
-    output.say(
-        f"Published: test {percent(published.test_accuracy)}, train {percent(published.train_accuracy)}, "
-        f"{'-' if published.seconds is None else f'{published.seconds:,.0f} s'}. {published.source}."
-    )
+    if published.source:
+        output.say(
+            f"Published: test {percent(published.test_accuracy)}, train {percent(published.train_accuracy)}, "
+            f"{'-' if published.seconds is None else f'{published.seconds:,.0f} s'}. {published.source}."
+        )
     if out is not None:
         write(out / f"{chosen.name}.json", result)
         output.say(f"The result is in {out / chosen.name}.json.")

@@ -25,9 +25,12 @@ CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True)
 class Published:
-    """What the publication reports: its title and place, test and train accuracy, seconds, cost by epoch."""
+    """What a publication reports: its title and place, test and train accuracy, seconds, cost by epoch.
 
-    source: str
+    Without a source there is no publication: the recipe is what a task gets today.
+    """
+
+    source: str = ""
     test_accuracy: float | None = None
     train_accuracy: float | None = None
     seconds: float | None = None
@@ -67,9 +70,9 @@ class Recipe:
 
     name: str
     about: str
-    published: Published
     config: TrainConfig
     network: Callable[[int], Sequential]
+    published: Published = Published()
     prepare: Callable[[Dataset], Dataset] = lambda data: data
     required: float | None = None
     seeds: int = 3

@@ -30,11 +30,11 @@ def row(recipe: Recipe, results: dict[str, Result]) -> tuple[str, ...]:
     result, published = results[recipe.name], recipe.published
     train = published.test_accuracy is None and published.train_accuracy is not None
     what = "train_accuracy" if train else "test_accuracy"
+    here = over_seeds(result, what)
     return (
         recipe.about,
         accuracy(getattr(published, what)) + " on train" * train,
-        over_seeds(result, what),
-        today(recipe.today, results),
+        *((here, today(recipe.today, results)) if published.source else ("-", here)),
         duration(published.seconds),
         duration(result.mean("seconds")),
         f"`glassnet recipe run {recipe.name}`",
