@@ -226,15 +226,23 @@ def test_a_large_jpeg_decoded_small_shows_the_same(resize, shape):
     assert np.abs(whole.astype(int) - draft).max() < 8
 
 
-def test_a_large_jpeg_is_never_decoded_whole(monkeypatch):
-    content = encoded(photo(2000, 3000), "JPEG")
-    sizes = []
+@pytest.mark.parametrize(
+    ("shape", "resize", "decoded"),
+    [
+        ((2000, 3000), "crop", (375, 250)),
+        ((2000, 600), "stretch", (300, 1000)),
+        ((600, 2000), "stretch", (1000, 300)),
+        ((300, 300), "crop", (300, 300)),
+    ],
+)
+def test_a_jpeg_is_decoded_small_but_never_below_twice_the_size(monkeypatch, shape, resize, decoded):
+    content, sizes = encoded(photo(*shape), "JPEG"), []
     load = JpegImagePlugin.JpegImageFile.load
     monkeypatch.setattr(
         JpegImagePlugin.JpegImageFile, "load", lambda image: sizes.append(image.size) or load(image)
     )
-    decode(content, wanted((100, 100)))
-    assert sizes[0] == (375, 250)
+    decode(content, wanted((100, 100), "RGB", resize))
+    assert sizes[0] == decoded
 
 
 # What is refused
