@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -196,6 +197,16 @@ def test_archives_must_be_whole(tmp_path, batches):
     for length in (0, 1, 20, len(whole) // 2):
         path.write_bytes(whole[:length])
         assert str(path) in message_of(FileFormatError, load, path)
+
+
+def test_a_header_must_have_its_checksum(tmp_path, batches):
+    path = archive_of(tmp_path / "a.tar.gz", batches)
+    tar = bytearray(gzip.decompress(path.read_bytes()))
+    tar[0] ^= 1
+    path.write_bytes(gzip.compress(tar))
+    assert message_of(FileFormatError, load, path).startswith(
+        f"{path} is a truncated or altered tar file: a header must have the checksum "
+    )
 
 
 def test_links_and_folders_in_an_archive_are_not_followed(tmp_path, batches):

@@ -147,19 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, reader in chosen.items():
             warm_up(name, reader, Path(scratch), watch)
         limit_memory()
-        failures = [
-            fuzz(
-                name,
-                reader,
-                options.inputs,
-                options.seed,
-                options.seconds,
-                Path(scratch),
-                options.keep,
-                watch,
-            )
-            for name, reader in chosen.items()
-        ]
+        failures = [fuzz(name, reader, options, Path(scratch), watch) for name, reader in chosen.items()]
     return 1 if any(failures) else 0
 
 
