@@ -13,7 +13,6 @@ from glassnet.cli.target import data_of, needed
 from glassnet.errors import ConfigError
 from glassnet.summary import table
 from glassnet.train.learning_curve import learning_curve
-from glassnet.train.report import read_run
 
 
 def curve(
@@ -29,6 +28,8 @@ def curve(
 
     Example: glassnet curve runs/digits-1 --fractions 0.5,1
     """
+    from glassnet.train.report import read_run  # matplotlib takes most of a second
+
     output, (record, _) = Output(json), read_run(run)
     wanted = numbers(fractions)
     output.say(f"{len(wanted)} trainings of about {record.seconds:.0f} s each.")

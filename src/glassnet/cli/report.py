@@ -12,7 +12,6 @@ from glassnet.cli.progress import compiling
 from glassnet.cli.target import data_of, needed
 from glassnet.io import load, model_file
 from glassnet.train.fitting import held_out
-from glassnet.train.report import read_run, write_report
 
 
 def report(
@@ -28,6 +27,8 @@ def report(
 
     Example: glassnet report runs/digits-1
     """
+    from glassnet.train.report import read_run, write_report  # matplotlib takes most of a second
+
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))
     record, warnings = read_run(run)
