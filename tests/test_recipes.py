@@ -196,13 +196,14 @@ def test_the_cost_is_the_loss_on_train_and_the_squared_weights(clothed):
 
 
 def test_an_interrupted_recipe_goes_on_to_the_same_end(clothed, tmp_path):
-    recipe = on("auto", RECIPES["simple-nn"], epochs=3)
+    """Three steps an epoch; the last checkpoint is in the third epoch, with the lines of two."""
+    recipe = on("auto", RECIPES["simple-nn"], epochs=4, checkpoint_steps=2)
     whole = recipe.train(0, data=clothed, folder=tmp_path / "whole")
     with pytest.raises(Interrupted):
-        recipe.train(0, data=clothed, folder=tmp_path / "cut", callbacks=[InterruptAfter(2)])
+        recipe.train(0, data=clothed, folder=tmp_path / "cut", callbacks=[InterruptAfter(3)])
     resumed = recipe.train(0, data=clothed, folder=tmp_path / "cut")
     assert replace(resumed, seconds=whole.seconds) == whole
-    assert len(resumed.log) == len(resumed.curve) == 3
+    assert len(resumed.log) == len(resumed.curve) == 4
 
 
 RUN = SeedResult(0, 0.9, 0.95, 1.5, "compiled", ({"epoch": 1, "loss": 0.5},), ("a line",))
