@@ -2,7 +2,7 @@
 
 python tests/faults/hold_lock.py FOLDER [--child] [--unprivileged]
 
---child: fork a process that sleeps on, and print its number. --unprivileged: in a folder that only others may
+--child: fork a process that prints its number and sleeps on. --unprivileged: in a folder that only others may
 write to.
 """
 
@@ -35,9 +35,11 @@ def main():
         with RunLock(Path()):
             child = os.fork() if options.child else None
             if child == 0:
+                print(os.getpid(), flush=True)  # by the child, which then has dropped what it inherited
                 os.close(1)
                 signal.pause()
-            print(child or "held", flush=True)
+            if not options.child:
+                print("held", flush=True)
             sys.stdin.read()
     except RunFolderError as error:
         print(error, flush=True)
