@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glassnet.data import cache as caching
 from glassnet.data import decoding
@@ -256,3 +257,12 @@ def test_statistics_of_sums_do_not_cancel():
     mean, std = statistics(decoding.Facts(*(None,) * 3, sums, squares), n)
     assert mean[0] == pytest.approx((255 - 3e-9) / 255, rel=1e-15)
     assert std[0] == pytest.approx((3e-9) ** 0.5 / 255, rel=1e-6)
+
+
+def test_a_difference_hash_is_of_neighbours_and_not_of_brightness():
+    ramp = np.tile(np.arange(9, dtype=np.uint8) * 10, (8, 1))
+    assert decoding.difference_hash(Image.fromarray(ramp)) == 2**64 - 1
+    assert decoding.difference_hash(Image.fromarray(ramp + 100)) == 2**64 - 1
+    assert decoding.difference_hash(Image.fromarray(ramp[:, ::-1].copy())) == 0
+    ramp[0, 1] = 0  # the first pair is even: one bit less
+    assert np.bitwise_count(decoding.difference_hash(Image.fromarray(ramp))) == 63
