@@ -108,6 +108,13 @@ def test_a_promise_that_the_file_cannot_hold_takes_no_memory(tmp_path, pack):
     )
 
 
+def test_no_values_in_huge_sizes_are_refused(tmp_path):
+    path = file_of(tmp_path, idx_bytes(sizes=(0, (1 << 32) - 1, (1 << 32) - 1))[:16])
+    assert message_of(FileFormatError, read_idx, path, (None, None, None)) == (
+        f"{path} has sizes (0, 4294967295, 4294967295), but at most 1000000000 values are read."
+    )
+
+
 def test_unpacking_takes_the_memory_of_the_values_only(tmp_path):
     path = file_of(tmp_path, gzip.compress(idx_bytes(np.zeros((1 << 22, 3, 4), np.uint8)), 1))
     tracemalloc.start()
@@ -121,7 +128,7 @@ def test_more_than_the_limit_is_not_read(tmp_path):
     path = file_of(tmp_path, gzip.compress(idx_bytes()))
     assert read_idx(path, (2, 3, 4), max_bytes=24).size == 24
     assert message_of(FileFormatError, read_idx, path, (2, 3, 4), max_bytes=23) == (
-        f"{path} promises 24 values, but at most 23 are read."
+        f"{path} has sizes (2, 3, 4), but at most 23 values are read."
     )
 
 

@@ -94,7 +94,16 @@ PROBLEMS = {
     "long": (npy_of(np.arange(2.0)) + b"\0", " must have 144 bytes for float64 (2,), but has 145."),
     "huge": (
         npy_of(header=described(shape="(1000000, 1000000)")),
-        " takes 8000000000000 bytes, but at most 1000000000 are read. Raise max_bytes.",
+        " is float64 (1000000, 1000000), but at most 1000000000 bytes are read. Raise max_bytes.",
+    ),
+    "empty": (
+        npy_of(header=described(shape="(0, 1000000000, 1000000000)")),
+        " is float64 (0, 1000000000, 1000000000), but at most 1000000000 bytes are read. Raise max_bytes.",
+    ),
+    "no width": (
+        npy_of(header=described("'<U0'")),
+        " must have a header of at most 4096 bytes that describes an array of numbers or texts, found "
+        f"{described(chr(39) + '<U0' + chr(39))!r}.",
     ),
     "kind": (
         npy_of(header=described("'<f3'")),
@@ -143,7 +152,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
     liar.write_bytes(content)
     tracemalloc.start()
     assert message_of(FileFormatError, read_npz, bomb, max_bytes=1 << 20) == (
-        f"{bomb}: images takes {8 << 23} bytes, but at most {1 << 20} are read. Raise max_bytes."
+        f"{bomb}: images is float64 ({8 << 20},), but at most {1 << 20} bytes are read. Raise max_bytes."
     )
     assert "promises 2147483648 bytes, more than" in message_of(FileFormatError, read_npz, liar)
     peak = tracemalloc.get_traced_memory()[1]
@@ -154,7 +163,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
 def test_the_limit_is_for_all_arrays_together(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(100), b=np.zeros(100))
     assert read_npz(tmp_path / "a.npz", max_bytes=1600)["b"].nbytes == 800
-    assert "b takes 800 bytes, but at most 799 are read" in message_of(
+    assert "b is float64 (100,), but at most 799 bytes are read" in message_of(
         FileFormatError, read_npz, tmp_path / "a.npz", max_bytes=1599
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -91,8 +90,9 @@ def starts_a_process(path):
     subprocess.run(["true"], check=True)
 
 
-def sleeps(path):
-    time.sleep(5)
+def hangs(path):
+    while True:
+        pass
 
 
 def takes_memory(path):
@@ -104,7 +104,7 @@ FAULTS = {
     warns: "UserWarning: odd",
     opens_another: "secret",
     starts_a_process: "subprocess.Popen",
-    sleeps: "TooLong",
+    hangs: "TooLong",
     takes_memory: "MemoryError",
 }
 

@@ -104,10 +104,10 @@ def fuzz(name: str, reader: Reader, options: argparse.Namespace, folder: Path, w
         content, guarded = damaged(reader, source)
         path.write_bytes(content)
         begin = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, options.seconds)
-        faulthandler.dump_traceback_later(4 * options.seconds, exit=True)  # for a hang outside of Python
+        signal.setitimer(signal.ITIMER_PROF, options.seconds)
+        faulthandler.dump_traceback_later(30 * options.seconds, exit=True)  # for a hang without CPU time
         verdict = outcome(reader, path, watch, guarded=guarded)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         slowest = max(slowest, time.perf_counter() - begin)
         counts[verdict if verdict in ("read", "refused") else "failed"] += 1
         if verdict not in ("read", "refused"):
@@ -132,11 +132,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reader", nargs="+", default=["all"], help="names of readers, or all")
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=10.0, help="limit for one file")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of CPU time, limit for one file")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for files that fail")
     options = parser.parse_args(arguments)
     warnings.simplefilter("error")
-    signal.signal(signal.SIGALRM, too_long)
+    signal.signal(signal.SIGPROF, too_long)
     watch = Watch()
     with tempfile.TemporaryDirectory() as scratch:
         known = readers(Path(scratch))

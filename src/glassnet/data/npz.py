@@ -23,7 +23,8 @@ from glassnet.errors import FileFormatError
 MAGIC: Final = b"\x93NUMPY"
 HEADER_LIMIT: Final = 4096
 HEADER: Final = re.compile(
-    r"\{'descr': '([<>|=][biufU]\d{1,4})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\),? *\} *\n?"
+    r"\{'descr': '([<>|=][biufU][1-9]\d{0,3})', 'fortran_order': (True|False), "
+    r"'shape': \(([\d, ]*)\),? *\} *\n?"
 )
 NUMBERS: Final = re.compile(r"(\d{1,18}(, \d{1,18})*,?)?")
 
@@ -106,9 +107,9 @@ def _read(file: BinaryIO | Any, what: str, size: int, max_bytes: int) -> NDArray
     """The array in the .npy file of `size` bytes that begins here."""
     dtype, fortran, shape, start = _read_header(file, what)
     promised = dtype.itemsize * prod(shape)
-    if promised > max_bytes:
+    if dtype.itemsize * prod(n for n in shape if n) > max_bytes:  # NumPy refuses 0 x 2**32 x 2**32, too
         raise FileFormatError(
-            f"{what} takes {promised} bytes, but at most {max_bytes} are read. Raise max_bytes."
+            f"{what} is {dtype} {shape}, but at most {max_bytes} bytes are read. Raise max_bytes."
         )
     if size != start + promised:
         raise FileFormatError(
