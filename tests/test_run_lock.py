@@ -89,6 +89,8 @@ def test_the_folder_is_free_after_the_block_however_it_ends(tmp_path):
     for _ in range(2):
         with lock:
             assert "is in use by" in refused(tmp_path)
+    with RunLock(tmp_path):  # while `lock` is still there
+        pass
     assert (tmp_path / ".lock").read_text() == ""
 
 
