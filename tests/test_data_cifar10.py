@@ -250,6 +250,21 @@ def test_jpegs_must_all_be_there(tmp_path, batches):
     )
 
 
+def test_a_jpeg_cannot_be_larger_than_the_archive_that_holds_it(tmp_path):
+    """Before any memory is taken for it: the list of members says 2 GiB of packed bytes."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("test/cat/0000.jpg", bytes(100))
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\1\2")
+    content[entry + 20 : entry + 24] = (1 << 31).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert message_of(FileFormatError, cifar10.read_jpegs, path, 1) == (
+        f"{path}: 'test/cat/0000.jpg' promises {1 << 31} packed bytes, more than the {len(content)} "
+        "of the file."
+    )
+
+
 def test_the_lossy_test_set_is_for_mosaics(folder):
     assert message_of(ConfigError, load, folder, lossy_test=True) == (
         f"lossy_test is for the mosaics of CIFAR-10 only; {folder} holds the official test set."

@@ -75,7 +75,8 @@ def opened_zip(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.
         _check_zip_end(path, file)
         try:
             with zipfile.ZipFile(file) as archive:
-                yield archive, _checked_members(path, archive.infolist())
+                size = os.fstat(file.fileno()).st_size
+                yield archive, _checked_members(path, size, archive.infolist())
         except GlassnetError:
             raise
         # zipfile checks little by itself: a wrong length or place in the file ends in any of these
@@ -143,7 +144,7 @@ def _check_zip_end(path: Path, file: BinaryIO) -> None:
         )
 
 
-def _checked_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def _checked_members(path: Path, size: int, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """The members by name, each one readable within the bounds of its packed size."""
     for member in members:
         what = f"{path}: {member.filename!r}"
@@ -152,6 +153,10 @@ def _checked_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zi
             or member.flag_bits & ENCRYPTED
         ):
             raise FileFormatError(f"{what} must be stored or deflated, and not encrypted.")
+        if member.compress_size > size:  # zipfile takes as much memory to read them
+            raise FileFormatError(
+                f"{what} promises {member.compress_size} packed bytes, more than the {size} of the file."
+            )
         if member.file_size > DEFLATE_MAX_RATIO * member.compress_size:
             raise FileFormatError(
                 f"{what} promises {member.file_size} bytes, more than {member.compress_size} packed bytes "
