@@ -62,6 +62,8 @@ def work(name: str, task: str, folder: Path, *options: object) -> Done:
         return Done(json.loads(done.stdout.splitlines()[-1]), "")
     if done.returncode < 0:
         return Done({}, signal.Signals(-done.returncode).name)
+    if task != "train":
+        sys.exit(f"{name} cannot {task}:\n{done.stderr}")
     raised = [line for line in done.stderr.splitlines() if line and not line[0].isspace()][-1]
     return Done({}, raised.split(":")[0].split(".")[-1])
 

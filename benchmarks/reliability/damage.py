@@ -28,8 +28,9 @@ def flips(content: bytes, count: int) -> Iterator[bytes]:
 
 
 def outcomes(load: Callable[[], str], path: Path, contents: Iterable[bytes]) -> Counter[str]:
-    """What `load` makes of each damaged content of the file at `path`, which is whole now."""
+    """What `load` makes of each damaged content of the file at `path`, which is whole before and after."""
     found: Counter[str] = Counter()
+    original = path.read_bytes()
     known = {load(): "read as it was"}
     path.write_bytes(b"")
     with suppress(Exception):
@@ -47,6 +48,7 @@ def outcomes(load: Callable[[], str], path: Path, contents: Iterable[bytes]) -> 
             told = file.read()
         os.waitpid(child, 0)
         found[told or "CRASHED"] += 1
+    path.write_bytes(original)
     return found
 
 
