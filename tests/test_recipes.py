@@ -31,6 +31,8 @@ GOLDEN = {  # mean loss of each of the first steps, seed 0, on the digits in MNI
     "nn-learn-simple": [2.613317, 2.508128, 2.183180, 1.839621, 1.558737],
     "nn-learn-complex": [2.584781, 6.625484, 2.405749, 2.246191, 2.186042],
     "simple-nn": [2.864673, 2.742722],
+    "mnist-fast": [2.601601, 2.539029],
+    "mnist-best": [2.749898, 2.898259],
 }
 
 
@@ -80,9 +82,7 @@ def on(backend, recipe, **settings):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_first_losses(name, backend, clothed):
     steps = Steps()
-    on(backend, RECIPES[name]).train(
-        0, data=clothed, steps=2 if name == "simple-nn" else 5, callbacks=[steps]
-    )
+    on(backend, RECIPES[name]).train(0, data=clothed, steps=len(GOLDEN[name]), callbacks=[steps])
     np.testing.assert_allclose(steps.losses, GOLDEN[name], rtol=1e-5)
 
 
