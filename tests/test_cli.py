@@ -300,7 +300,7 @@ def test_version(capsys):
     ("args", "message"),
     [
         (["train"], "train needs a data set or a --config file. Try: glassnet train digits"),
-        (["train", "mnits"], "There is no data set named 'mnits'. Did you mean 'mnist'?"),
+        (["train", "mnits"], "There is no data set, file or folder 'mnits'. Did you mean 'mnist'?"),
         (["train", "digits", "--set", "epoch=1"], "Unknown setting 'epoch'. Did you mean 'epochs'?"),
         (["train", "digits", "--model", "smal"], "Unknown model 'smal'. Did you mean 'small'?"),
         (
@@ -321,7 +321,7 @@ def test_version(capsys):
             "runs/digits-1/config.toml is not an image that can be read: its content is none of JPEG, PNG, "
             "WEBP, BMP, GIF, TIFF, PPM.",
         ),
-        (["summary", "digit"], "There is no data set named 'digit'. Did you mean 'digits'?"),
+        (["summary", "digit"], "There is no data set, file or folder 'digit'. Did you mean 'digits'?"),
     ],
 )
 def test_errors_are_one_message(capsys, args, message):

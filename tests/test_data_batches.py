@@ -94,3 +94,33 @@ def test_impossible_plans_are_refused(settings, message):
 def test_no_part_is_no_cut():
     message = message_of(ConfigError, micro_batches, np.arange(3), 0)
     assert message == "A batch is cut in 1 part or more, got 0."
+
+
+LABELS = np.repeat([0, 1, 3], [40, 7, 3])
+
+
+def test_a_balanced_epoch_takes_as_many_of_each_class():
+    plan = BatchPlan(50, 8, seed=2, balance=LABELS)
+    one_less = set()
+    for epoch in range(20):
+        order = plan.order(epoch)
+        counts = np.bincount(LABELS[order], minlength=4)
+        assert len(order) == 50 and counts[2] == 0 and sorted(counts[[0, 1, 3]]) == [16, 17, 17]
+        one_less |= {label for label in (0, 1, 3) if counts[label] == 16}
+        for label in (1, 3):  # all before any of them comes again
+            times = np.bincount(order, minlength=50)[label == LABELS]
+            assert times.max() - times.min() <= 1
+        assert np.bincount(order, minlength=50)[:40].max() == 1
+    assert one_less == {0, 1, 3}
+    np.testing.assert_array_equal(BatchPlan(50, 10, seed=2, balance=LABELS).order(5), plan.order(5))
+    assert not np.array_equal(plan.order(5), plan.order(6))
+
+
+def test_classes_are_mixed_within_a_balanced_epoch():
+    firsts = [BatchPlan(50, 10, seed=seed, balance=LABELS).batches(0)[0] for seed in range(20)]
+    assert all(len(set(LABELS[first])) > 1 for first in firsts)
+
+
+def test_more_classes_than_samples_have_none_twice():
+    order = BatchPlan(3, 3, balance=np.array([5, 6, 7])).order(0)
+    assert sorted(order.tolist()) == [0, 1, 2]

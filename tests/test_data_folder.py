@@ -141,7 +141,7 @@ def test_auto_is_grey_where_all_images_are(tmp_path):
 
 def test_a_size_that_means_nothing_is_refused(photos):
     assert message_of(ConfigError, load, photos, size="big") == (
-        "size must be (height, width) or 'auto', got 'big'."
+        "size must be (height, width), a side or 'auto', got 'big'."
     )
     assert message_of(ConfigError, load, photos, size=(0, 4)) == (
         "size must be None or (height, width), two whole numbers from 1 on, got (0, 4)."

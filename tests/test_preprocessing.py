@@ -58,6 +58,7 @@ def test_dict_holds_plain_values_only():
         "std": [0.5],
         "channels": "L",
         "resize": "stretch",
+        "tta": "none",
     }
     assert "size" not in RGB.to_dict()
 
@@ -159,7 +160,10 @@ SETTINGS = {"size": [2, 3], "mean": [0.25], "std": [0.5], "channels": "L"}
         ({"size": [0, 3]}, "size must be None or (height, width), two whole numbers from 1 on, got [0, 3]."),
         ({"size": 28}, "size must be None or (height, width), two whole numbers from 1 on, got 28."),
         ({"means": [0.1]}, "Preprocessing has no setting 'means'. Did you mean 'mean'?"),
-        ({"gamma": 2}, "Preprocessing has no setting 'gamma'. Known: channels, mean, resize, size, std."),
+        (
+            {"gamma": 2},
+            "Preprocessing has no setting 'gamma'. Known: channels, mean, resize, size, std, tta.",
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(change, message):

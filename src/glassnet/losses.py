@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -69,16 +69,23 @@ class CrossEntropy(Loss):
 
     label_smoothing a: t = (1 - a) * t + a / K (Szegedy et al. 2015). class_weights (K,) scale t. The mean is
     taken as PyTorch does: labels are divided by the sum of the weights of their classes, probabilities by N.
+    class_weights="balanced": training puts numbers in its place, such that each class counts the same.
     """
 
     label_smoothing: float = 0.0
-    class_weights: Sequence[float] | None = None
+    class_weights: Sequence[float] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
+        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
+            raise ConfigError(
+                f"class_weights must be one number a class or 'balanced', got {self.class_weights!r}."
+            )
 
     def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
+        if isinstance(self.class_weights, str):
+            raise ConfigError("class_weights='balanced' is for training, which counts images. Give numbers.")
         scale = np.ones(outputs) if self.class_weights is None else np.asarray(self.class_weights, np.float64)
         if scale.shape != (outputs,) or not np.isfinite(scale).all() or (scale < 0).any():
             raise ConfigError(

@@ -133,7 +133,13 @@ class Sequential(Chain):
             raise DataError("Prediction needs at least one image, got none.")
         run = self.predictor()
         batch = getattr(run, "capacity", BATCH)
-        return np.concatenate([run(x[i : i + batch]) for i in range(0, len(x), batch)])
+        return np.concatenate([self.over_views(run, x[i : i + batch]) for i in range(0, len(x), batch)])
+
+    def over_views(self, run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+        """The mean of run's scores over the views of inputs (n, H, W, C) that the preprocessing asks for."""
+        if self.preprocessing is None or self.preprocessing.tta == "none":
+            return run(x)
+        return (run(x) + run(x[:, :, ::-1])) / 2
 
     def predictor(self) -> Callable[[np.ndarray], np.ndarray]:
         """Inputs (N, H, W, C) -> scores (N, K), on this network's backend; recorded and compiled once."""

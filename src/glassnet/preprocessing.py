@@ -18,6 +18,9 @@ CHANNELS: Final = {"L": 1, "RGB": 3}
 RESIZES: Final = ("stretch", "crop")
 """How a photo comes to `size`: both sides for themselves, or in proportion and then the centre of it."""
 
+TTA: Final = ("none", "flip")
+"""What scores are averaged over: an image alone, or also its mirror image."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -30,6 +33,7 @@ class Preprocessing:
     mean, std: one number a channel, in unit scale.
     channels: "L" (grey, C = 1) or "RGB" (C = 3).
     resize: how an image file of another size comes to `size`, one of RESIZES; arrays must have it already.
+    tta: what predictions are averaged over, one of TTA.
     """
 
     size: tuple[int, int] | None
@@ -37,12 +41,15 @@ class Preprocessing:
     std: tuple[float, ...]
     channels: str
     resize: str = "stretch"
+    tta: str = "none"
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
             raise ConfigError(f"channels must be 'L' or 'RGB', got {self.channels!r}.")
         if self.resize not in RESIZES:
             raise ConfigError(f"resize must be 'stretch' or 'crop', got {self.resize!r}.")
+        if self.tta not in TTA:
+            raise ConfigError(f"tta must be 'none' or 'flip', got {self.tta!r}.")
         for name in ("mean", "std"):
             object.__setattr__(self, name, self._per_channel(name))
         if min(self.std) <= 0:
@@ -94,13 +101,13 @@ class Preprocessing:
     def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
         """The inverse of to_dict. Refuses unknown and missing keys with ConfigError.
 
-        Settings from before there was `resize` mean "stretch".
+        Settings from before there were `resize` and `tta` mean "stretch" and "none".
         """
         known = [field.name for field in fields(cls)]
         for key in settings:
             if key not in known:
                 raise ConfigError(f"Preprocessing has no setting {key!r}." + did_you_mean(str(key), known))
-        missing = [key for key in known if key not in settings and key not in ("size", "resize")]
+        missing = [key for key in known if key not in settings and key not in ("size", "resize", "tta")]
         if missing:
             raise ConfigError(f"Preprocessing lacks {' and '.join(missing)}.")
         return cls(**{"size": None, **settings})

@@ -17,6 +17,7 @@ from glassnet.cli.doctor import doctor
 from glassnet.cli.evaluate import evaluate
 from glassnet.cli.explain import explain
 from glassnet.cli.gradcheck import gradcheck
+from glassnet.cli.lr import lr
 from glassnet.cli.plan import plan
 from glassnet.cli.predict import predict
 from glassnet.cli.profile import profile
@@ -73,6 +74,7 @@ for command in (
     report,
     curve,
     predict,
+    lr,
     summary,
     gradcheck,
     explain,

@@ -9,7 +9,7 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import progress
-from glassnet.cli.target import data_of, needed
+from glassnet.cli.target import needed
 from glassnet.errors import ConfigError
 from glassnet.summary import table
 from glassnet.train.learning_curve import learning_curve
@@ -33,7 +33,7 @@ def curve(
     output, (record, _) = Output(json), read_run(run)
     wanted = numbers(fractions)
     output.say(f"{len(wanted)} trainings of about {record.seconds:.0f} s each.")
-    dataset = needed(data or data_of(run), str(run))
+    dataset = needed(data, run)
     with progress(output) as shown:
         found = learning_curve(record.config, dataset, wanted, callbacks=[shown])
     found.save(run)

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.data import Dataset
-from glassnet.data.decoding import Progress
 from glassnet.data.folder import load_folder
-from glassnet.errors import ConfigError
 from glassnet.explain import contact_sheet
 from glassnet.preprocessing import Preprocessing
-
-SMALL_SIDE = 64
-"""Up to here images are augmented as small objects, beyond as photos."""
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at a folder of photos before training.")
 
 Folder = Annotated[Path, typer.Argument(help="A folder of photos by class, or a .csv of paths and classes.")]
-SizeOption = Annotated[str, typer.Option("--size", help="auto, a side such as 96, or HEIGHTxWIDTH.")]
-ResizeOption = Annotated[str, typer.Option("--resize", help="crop (in proportion, the centre) or stretch.")]
-SplitOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--split-file", help="train=FILE, val=FILE or test=FILE: one path a line.", metavar="S=FILE"
-    ),
-]
-StrictFlag = Annotated[bool, typer.Option("--strict", help="Refuse unreadable images, not leave them out.")]
 
 
 @data.command()
 def check(
     folder: Folder,
-    size: SizeOption = "auto",
-    resize: ResizeOption = "crop",
+    size: SizeOption = None,
+    resize: ResizeOption = None,
     split_file: SplitOption = None,
     strict: StrictFlag = False,
     json: JsonFlag = False,
@@ -52,7 +35,7 @@ def check(
     Example: glassnet data check photos
     """
     output = Output(json)
-    report = read(folder, size, resize, split_file, strict, output).report
+    report = read(folder, reading(size, resize, split_file, strict), output).report
     assert report is not None
     output.say(*report.lines())
     output.result(**report.to_dict())
@@ -65,8 +48,8 @@ def show(
     columns: Annotated[int, typer.Option(min=1, help="Images in a row.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Decides which images, and how they vary.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sheet.png"),
-    size: SizeOption = "auto",
-    resize: ResizeOption = "crop",
+    size: SizeOption = None,
+    resize: ResizeOption = None,
     split_file: SplitOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -77,7 +60,7 @@ def show(
     Example: glassnet data show photos --augment --out sheet.png
     """
     output = Output(json)
-    photos = read(folder, size, resize, split_file, False, output)
+    photos = read(folder, reading(size, resize, split_file), output)
     chosen = drawn(photos, 1 if augment else columns, seed)
     if augment:
         rows = [varied(image, columns, seed, photos.preprocessing) for image in chosen[:, 0]]
@@ -90,49 +73,10 @@ def show(
     output.result(sheet=str(out), classes=names, images=len(tiles))
 
 
-def read(
-    folder: Path, size: str, resize: str, split_file: list[str] | None, strict: bool, output: Output
-) -> Dataset:
+def read(folder: Path, options: dict[str, Any], output: Output) -> Dataset:
     """The photos, with a bar on a terminal while they are decoded."""
     with decoding(output) as progress:
-        return load_folder(
-            folder,
-            size=parsed_size(size),
-            resize=resize,
-            split_files=parsed_splits(split_file),
-            strict=strict,
-            progress=progress,
-        )
-
-
-def parsed_size(text: str) -> tuple[int, int] | str:
-    """`auto`, a side, or HEIGHTxWIDTH."""
-    if text == "auto":
-        return text
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ConfigError(f"--size must be auto, a side such as 96, or HEIGHTxWIDTH, got {text!r}.")
-    return int(sides[0]), int(sides[-1])
-
-
-def parsed_splits(pairs: list[str] | None) -> dict[str, str] | None:
-    """["train=a.txt", …] as a dict."""
-    for pair in pairs or ():
-        if "=" not in pair:
-            raise ConfigError(f"--split-file must be such as train=FILE, got {pair!r}.")
-    return dict(pair.split("=", 1) for pair in pairs) if pairs else None
-
-
-@contextmanager
-def decoding(output: Output) -> Iterator[Progress | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = Console(file=output.stream)
-    if not console.is_terminal:
-        yield None
-        return
-    with Bar(console=console, transient=True) as bar:
-        task = bar.add_task("decoding")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        return load_folder(folder, **options, progress=progress)
 
 
 def drawn(photos: Dataset, count: int, seed: int) -> np.ndarray:
@@ -147,11 +91,12 @@ def drawn(photos: Dataset, count: int, seed: int) -> np.ndarray:
 
 def varied(image: np.ndarray, count: int, seed: int, preprocessing: Preprocessing) -> np.ndarray:
     """(count, H, W, C) in 0..1: an image (H, W, C), then what the network would be fed in later epochs."""
-    from glassnet.data.augment import default_augment
+    from glassnet.data.augment import default_augment, kind_of
     from glassnet.ops.augment import augment_images
 
-    kind = "photos" if max(image.shape) > SMALL_SIDE else "objects"
-    table = default_augment(kind).draw(seed=seed, step=0, samples=count, size=image.shape[:2])
+    height, width, channels = image.shape
+    usual = default_augment(kind_of((height, width, channels)))
+    table = usual.draw(seed=seed, step=0, samples=count, size=(height, width))
     same = np.repeat(image[None], count, axis=0)
     fed = augment_images(same, table.rows[0], same, *preprocessing.scale_shift(image.dtype))
     seen = fed * np.array(preprocessing.std, np.float32) + np.array(preprocessing.mean, np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from glassnet import train
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import data_of, needed
+from glassnet.cli.target import needed
 from glassnet.errors import DataError
 from glassnet.io import load, model_file
 from glassnet.summary import table
@@ -29,7 +28,7 @@ def evaluate(
     """
     path = model_file(model)
     net = load(path)
-    dataset = needed(data or data_of(Path(model)), model)
+    dataset = needed(data, model)
     if dataset.test is None:
         raise DataError(f"The data set {dataset.name} has no test images.")
     output = Output(json)

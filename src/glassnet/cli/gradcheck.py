@@ -10,7 +10,7 @@ import typer
 
 from glassnet import explain
 from glassnet.cli.output import JsonFlag, Output
-from glassnet.cli.target import needed, network
+from glassnet.cli.target import found, needed
 
 
 def gradcheck(
@@ -29,8 +29,9 @@ def gradcheck(
 
     Example: glassnet gradcheck runs/digits-1
     """
-    net, known = network(target, data)
-    report = explain.gradcheck(net, needed(known, target).train[:samples])
+    net, _, read = found(target, data)
+    dataset = needed(data, target) if read is None or data is not None else read
+    report = explain.gradcheck(net, dataset.train[:samples])
     output = Output(json)
     output.say(str(report))
     rows = [asdict(row) | {"error": row.error if isfinite(row.error) else None} for row in report.rows]

@@ -2,46 +2,149 @@
 
 from __future__ import annotations
 
+import csv
+import glob
+import io
+import json as jsons
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.io import load, model_file, read_images
+from glassnet.data.folder_report import readable
+from glassnet.data.listing import images_in
+from glassnet.errors import ConfigError, DataError, FileFormatError
+from glassnet.io import load, model_file, read_images, write_atomically
+from glassnet.network import Sequential
+from glassnet.preprocessing import Preprocessing
 from glassnet.summary import table
+
+AT_ONCE = 256
+"""Files that are decoded before they are predicted."""
+LISTED = 10
+
+Prediction = dict[str, Any]
+"""{"file": its name, "top": [{"class": name, "score": probability}, …]}, the most probable first."""
 
 
 def predict(
     model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
-    files: Annotated[list[Path], typer.Argument(help="Images, or NumPy files (.npy, .npz) of images.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Images, folders or patterns of them, or NumPy files (.npy, .npz).")
+    ],
     top_k: Annotated[int, typer.Option(min=1, help="Show the k most probable classes.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .json file for the predictions.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Name the class of images. Each is resized and converted as the model's preprocessing says.
 
+    Folders are searched to any depth. Images that cannot be read are named and left out.
+
     Example: glassnet predict runs/digits-1 seven.png --top-k 3
     """
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise ConfigError(f"--out must be a .csv or .json file, got {out}.")
     output = Output(json)
     net = load(model_file(model))
-    predictions: list[tuple[str, list[tuple[str, float]]]] = []
-    for file in files:
-        images = read_images(file, net.preprocessing)
+    found: list[Prediction] = []
+    failures: dict[str, Exception] = {}
+    for names, images in readable_images(expanded(files), net.preprocessing, failures):
         with compiling(output.say):
-            scores = net.predict_proba(images)
-        names = net.classes or tuple(map(str, range(scores.shape[-1])))
-        for i, row in enumerate(scores):
-            best = np.argsort(-row, kind="stable")[:top_k]
-            place = f"{file}[{i}]" if len(scores) > 1 else str(file)
-            predictions.append((place, [(names[k], float(row[k])) for k in best]))
-    columns = [f"{word} {k + 1}" for k in range(len(predictions[0][1])) for word in ("class", "score")]
-    rows = [(file, *(c for name, score in top for c in (name, percent(score)))) for file, top in predictions]
-    output.say(*table(("file", *columns), rows, left=1))
-    output.result(
-        predictions=[
-            {"file": file, "top": [{"class": name, "score": score} for name, score in top]}
-            for file, top in predictions
-        ]
-    )
+            found += predictions(net, names, images, top_k)
+    if not found:
+        raise next(iter(failures.values()))
+    if out is None:
+        output.say(*shown(found))
+    else:
+        write_atomically(out, (as_csv(found) if out.suffix == ".csv" else jsons.dumps(found)).encode())
+        output.say(f"{out} has the predictions for {len(found):,} images.")
+    say_failures(failures, output)
+    output.result(predictions=found, unreadable=[*failures])
+
+
+def expanded(names: Sequence[str]) -> list[str]:
+    """The files that names stand for: files, folders of images, or patterns such as photos/*.jpg."""
+    files: list[str] = []
+    for name in names:
+        if Path(name).is_dir():
+            inside = images_in(Path(name))
+            if not inside:
+                raise DataError(f"There are no images in the folder {name}.")
+            files += inside
+        elif glob.has_magic(name) and not Path(name).exists():
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise DataError(f"No file matches {name}.")
+            files += [match for match in matches if Path(match).is_file()]
+        else:
+            files.append(name)
+    return files
+
+
+def readable_images(
+    files: Sequence[str], preprocessing: Preprocessing | None, failures: dict[str, Exception]
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """(names, images) of AT_ONCE files at a time; files that cannot be read go to `failures`."""
+
+    def attempt(file: str) -> np.ndarray | FileFormatError | OSError:
+        try:
+            return read_images(file, preprocessing)
+        except (FileFormatError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), AT_ONCE):
+            part = files[start : start + AT_ONCE]
+            names, images = [], []
+            for file, read in zip(part, pool.map(attempt, part), strict=True):
+                if isinstance(read, Exception):
+                    failures[readable(file)] = read
+                    continue
+                name = readable(file)
+                names += [f"{name}[{i}]" for i in range(len(read))] if len(read) > 1 else [name]
+                images.append(read)
+            if images:
+                yield names, np.concatenate(images)
+
+
+def predictions(net: Sequential, names: Sequence[str], images: np.ndarray, top_k: int) -> list[Prediction]:
+    """The most probable classes of each image."""
+    scores = net.predict_proba(images)
+    classes = net.classes or tuple(map(str, range(scores.shape[-1])))
+    best = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
+    return [
+        {"file": name, "top": [{"class": classes[k], "score": float(row[k])} for k in order]}
+        for name, row, order in zip(names, scores, best, strict=True)
+    ]
+
+
+def cells(found: Sequence[Prediction], score: Any) -> Iterator[list[Any]]:
+    """A header, and a row for each prediction."""
+    yield ["file", *(f"{word} {k + 1}" for k in range(len(found[0]["top"])) for word in ("class", "score"))]
+    for row in found:
+        yield [row["file"], *(cell for top in row["top"] for cell in (top["class"], score(top["score"])))]
+
+
+def shown(found: Sequence[Prediction]) -> list[str]:
+    """The predictions as a table for people."""
+    header, *rows = cells(found, percent)
+    return table(header, rows, left=1)
+
+
+def as_csv(found: Sequence[Prediction]) -> str:
+    """The predictions as a table for programs."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(cells(found, "{:.6g}".format))
+    return text.getvalue()
+
+
+def say_failures(failures: dict[str, Exception], output: Output) -> None:
+    """Name what was left out."""
+    if failures:
+        output.say(f"Left out, for they cannot be read: {len(failures)}")
+        output.say(*(f"  {error}" for error in [*failures.values()][:LISTED]))

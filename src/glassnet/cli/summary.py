@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from glassnet.cli.output import JsonFlag, Output
-from glassnet.cli.target import network
+from glassnet.cli.target import found
 
 
 def summary(
@@ -23,8 +23,7 @@ def summary(
 
     Example: glassnet summary digits
     """
-    net, _ = network(target)
-    found = net.summary()
+    shown = found(target).net.summary()
     output = Output(json)
-    output.say(str(found))
-    output.result(parameters=found.parameters, macs=found.macs, layers=[asdict(row) for row in found.rows])
+    output.say(str(shown))
+    output.result(parameters=shown.parameters, macs=shown.macs, layers=[asdict(row) for row in shown.rows])

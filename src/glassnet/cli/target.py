@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError
@@ -11,57 +11,67 @@ from glassnet.io import load as load_model
 from glassnet.io import model_file
 from glassnet.network import Sequential
 from glassnet.train import TrainConfig, build_model
+from glassnet.train.config import Table, merged, read_toml
 from glassnet.train.example import example_step
+from glassnet.train.settling import load_data, settle
 
 if TYPE_CHECKING:
     from glassnet.engine.steps import TrainingStep
 
 
-def network(target: str, data: str | None = None) -> tuple[Sequential, str | None]:
-    """(network, name of its data where that is known) of a target."""
-    config = settings(target, data)
-    known = data or (None if config is None else config.data)
-    if is_model(target):
-        return load_model(model_file(Path(target))), known
-    assert config is not None
-    return build_model(config, load(config.data)), known
+class Target(NamedTuple):
+    """A network, the config that it is of, where that is known, and its data, where that was read already."""
+
+    net: Sequential
+    config: TrainConfig | None
+    data: Dataset | None = None
 
 
-def settings(target: str, data: str | None = None) -> TrainConfig | None:
-    """The config that a target is, or that in the run folder of a model; None for a model without one."""
-    path = Path(target)
+def found(target: str, data: str | None = None) -> Target:
+    """A model as it was trained; for a config, or the name or path of data, the network that would be.
+
+    data: for configs that name none.
+    """
     if is_model(target):
-        config = (path if path.is_dir() else path.parent) / "config.toml"
-        return TrainConfig.from_toml(config) if config.exists() else None
-    return (
-        TrainConfig.from_toml(path, data=data)
-        if path.suffix == ".toml"
-        else TrainConfig.resolve({"data": target})
-    )
+        return Target(load_model(model_file(Path(target))), config_of(target))
+    config, dataset = settle({"data": data} | asked_for(target) if data is not None else asked_for(target))
+    return Target(build_model(config, dataset), config, dataset)
+
+
+def asked_for(target: str, options: Table | None = None) -> Table:
+    """The settings that a config file, or the name or path of data, stands for; options: how data is read."""
+    settings = read_toml(target) if Path(target).suffix == ".toml" else {"data": target}
+    return merged(settings, {"data_options": options}) if options else settings
 
 
 def is_model(target: str) -> bool:
     """Whether a target is a model file or a run folder."""
     path = Path(target)
-    return path.suffix != ".toml" and (path.exists() or path.suffix == ".gnet")
+    if path.is_dir():
+        return (path / "config.toml").exists() or any(path.glob("*.gnet"))
+    return path.suffix == ".gnet"
 
 
-def data_of(model: Path) -> str | None:
-    """The data set that a run folder, or the run folder around a model file, was trained on."""
-    config = settings(str(model))
-    return None if config is None else config.data
+def config_of(model: str | Path) -> TrainConfig | None:
+    """The config in a run folder, or in the one around a model file; None where there is none."""
+    path = Path(model)
+    config = (path if path.is_dir() else path.parent) / "config.toml"
+    return TrainConfig.from_toml(config) if config.exists() else None
 
 
 def recorded(target: str, batch_size: int | None, threads: int | None) -> TrainingStep:
     """The compiled training step of a target, on random images; what it does not say is as usual."""
-    net, _ = network(target)
-    config = settings(target) or TrainConfig(data="", loss=net.loss)
+    net, config, _ = found(target)
+    config = config or TrainConfig(data="", loss=net.loss)
     batch_size = batch_size or -(-config.batch_size // config.accumulate)
     return example_step(net, config.loss, config.optimizer, batch_size, threads=threads)
 
 
-def needed(data: str | None, target: str) -> Dataset:
-    """The data set, which must be known by now."""
-    if data is None:
-        raise ConfigError(f"{target} does not say what data it is for. Add --data, such as --data digits.")
-    return load(data)
+def needed(data: str | None, model: str | Path) -> Dataset:
+    """The data that is named, else that which the model was trained on, read in the same way."""
+    if data is not None:
+        return load(data)
+    config = config_of(model)
+    if config is None:
+        raise ConfigError(f"{model} does not say what data it is for. Add --data, such as --data digits.")
+    return load_data(config)

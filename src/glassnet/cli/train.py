@@ -7,24 +7,37 @@ from typing import Annotated, Any
 
 import typer
 
+from glassnet.cli.lr import searched
 from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.cli.progress import progress
 from glassnet.errors import ConfigError
-from glassnet.train import Run, TrainConfig, fit_config, next_run
+from glassnet.train import Run, fit_config, next_run
+from glassnet.train.config import merged, read_toml
+from glassnet.train.lr_finder import STEPS
+from glassnet.train.settling import settle
 
 
 def train(
-    data: Annotated[str | None, typer.Argument(help="digits, mnist or fashion-mnist.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(help="A folder of photos, digits, mnist, fashion-mnist or cifar10.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     model: Annotated[str | None, typer.Option(help="A network by name.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Times through the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Learning rate, or auto: what `glassnet lr` would suggest.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides weights, order, hold-out and dropout.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, reference or compiled.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, such as optimizer.lr=0.1. Repeatable.")
     ] = None,
+    split_file: SplitOption = None,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    strict: StrictFlag = False,
     run_dir: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="The run folder's name, else <data>-<number>.")] = None,
     json: JsonFlag = False,
@@ -32,30 +45,36 @@ def train(
     """Train a network on images.
 
     It is evaluated on the test images, and everything about the run is kept in a new folder. Settings come
-    from the data set's recipe, then --config, then the other options, then --set.
+    from what suits the data, then --config, then the other options, then --set.
 
     Example: glassnet train digits --epochs 2
     """
-    flags = {"model": model, "epochs": epochs, "batch_size": batch_size, "optimizer.lr": lr}
+    rate = None if lr == "auto" else lr
+    flags = {"model": model, "epochs": epochs, "batch_size": batch_size, "optimizer.lr": rate}
     flags |= {"seed": seed, "backend": backend}
-    resolved = resolve(data, config, flags, settings or [])
+    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    asked = asked_for(data, config, reading(size, resize, split_file, strict))
     output = Output(json)
-    folder = run_dir / name if name else next_run(run_dir, resolved.data)
+    with decoding(output) as progressed:
+        resolved, dataset = settle(asked, *given, *(settings or []), progress=progressed)
+    if dataset.report is not None:
+        output.say(*dataset.report.brief(), "")
+    if lr == "auto":
+        found = searched(resolved, dataset, STEPS, output).suggestion
+        output.say(f"The learning rate is {found:g}.")
+        resolved = resolved.override(f"optimizer.lr={found}")
+    folder = run_dir / name if name else next_run(run_dir, dataset.name)
     with progress(output) as shown:
-        _, run = fit_config(resolved, run_dir=folder, callbacks=[shown])
+        _, run = fit_config(resolved, data=dataset, run_dir=folder, callbacks=[shown])
     report(output, run)
 
 
-def resolve(data: str | None, config: Path | None, flags: dict[str, Any], settings: list[str]) -> TrainConfig:
-    """The settings that the command line asks for."""
-    if config is not None:
-        base = TrainConfig.from_toml(config, data=data)
-    elif data is not None:
-        base = TrainConfig.resolve({"data": data})
-    else:
+def asked_for(data: str | None, config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the config file, if any, of this data and read like this."""
+    if data is None and config is None:
         raise ConfigError("train needs a data set or a --config file. Try: glassnet train digits")
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    return base.override(*given, *settings)
+    settings = ({} if data is None else {"data": data}) | ({} if config is None else read_toml(config))
+    return merged(settings, {"data_options": options}) if options else settings
 
 
 def report(output: Output, run: Run) -> None:

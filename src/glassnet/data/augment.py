@@ -364,6 +364,17 @@ DEFAULTS = {
 }
 
 
+SMALL_SIDE = 64
+"""Up to here images show small objects, beyond they are photos."""
+
+
+def kind_of(image_shape: tuple[int, int, int]) -> str:
+    """The kind that images (H, W, C) are taken for: small grey ones are never flipped."""
+    if max(image_shape[:2]) > SMALL_SIDE:
+        return "photos"
+    return "digits" if image_shape[2] == 1 else "objects"
+
+
 def default_augment(kind: str) -> Augment:
     """A sensible start for "digits" (never flipped), "clothes" and "objects" (small images), or "photos"."""
     if kind not in DEFAULTS:

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from glassnet.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchPlan:
     """The batches of every epoch over n samples: epoch e is shuffled by (seed, e), or not at all.
+
+    balance (n,): class numbers, where an epoch takes as many samples of each class: n / K, or one more. Those
+    of a large class are then not all in one epoch, and those of a small one are there more than once, none of
+    them twice before all of them were there.
 
     The last batch holds what is left. Where that is fewer than `min_last` samples, it joins the batch before
     (batch normalisation needs more than one value a channel).
@@ -24,6 +28,7 @@ class BatchPlan:
     seed: int = 0
     min_last: int = 1
     shuffle: bool = True
+    balance: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -56,7 +61,20 @@ class BatchPlan:
             return np.arange(self.n)
         # PCG64 by name: NumPy may change its default generator, and a resumed run must not notice.
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-        return generator.permutation(self.n)
+        if self.balance is None:
+            return generator.permutation(self.n)
+        return generator.permutation(self._balanced(self.balance, generator))
+
+    def _balanced(self, labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """n sample numbers, of each class n / K; the classes that get one more are drawn."""
+        classes = generator.permutation(np.unique(labels))
+        share, more = divmod(self.n, len(classes))
+        parts = []
+        for place, label in enumerate(classes):
+            members, count = np.flatnonzero(labels == label), share + (place < more)
+            rounds = [generator.permutation(members) for _ in range(-(-count // len(members)))]
+            parts.append(np.concatenate([members[:0], *rounds])[:count])
+        return np.concatenate(parts)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The sample numbers of each batch of this epoch."""

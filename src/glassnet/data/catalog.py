@@ -77,7 +77,12 @@ NAMES: Final = ("digits", *IDX_SETS, "cifar10", *ALIASES)
 
 
 def load(
-    source: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, **options: Any
+    source: str | os.PathLike[str],
+    /,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> Dataset:
     """A data set by its name, or one in a file or folder of yours.
 
@@ -94,6 +99,7 @@ def load(
     The files of a set known by name are taken from the folder $GLASSNET_DATA/<name>, gzipped or not, else
     from the cache, else downloaded there and held to their checksums. cache: a folder other than the user's
     cache folder. A name comes before a folder that is called so: write "./mnist" for the folder.
+    progress: called with the photos decoded, and all, where there are any to decode.
     Raises DataError for an unknown name and where files cannot be had, FileFormatError for a damaged file,
     ConfigError for an option that does not apply.
     """
@@ -103,9 +109,14 @@ def load(
             f"got {type(source).__name__}. "
             f"Images and labels that you hold go to glassnet.data.from_arrays."
         )
+    if progress is not None and not callable(progress):
+        raise ConfigError(f"progress must be a function of (done, all), got {progress!r}.")
     name = ALIASES.get(str(source), str(source))
     if name not in NAMES:
-        return _call(_reader(Path(source)), f"Data from {source}", options, Path(source))
+        reader = _reader(Path(source))
+        if "progress" in _known(reader) and progress is not None:
+            options["progress"] = progress
+        return _call(reader, f"Data from {source}", options, Path(source))
     if name == "digits":
         return _call(_digits, "The data set 'digits'", options)
     place = Path(cache) if cache is not None else user_cache()
@@ -136,12 +147,23 @@ def _reader(path: Path) -> Callable[..., Dataset]:
 
 def _call(reader: Callable[..., Dataset], what: str, options: Mapping[str, Any], *place: Path) -> Dataset:
     """The reader's Dataset, once it takes each of the options."""
-    known = [name for name, p in inspect.signature(reader).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = _known(reader)
     for option in options:
         if option not in known:
             takes = did_you_mean(option, known) if known else " It takes none."
             raise ConfigError(f"{what} takes no option {option!r}.{takes}")
     return reader(*place, **options)
+
+
+def _known(reader: Callable[..., Dataset]) -> list[str]:
+    """The options that a reader takes."""
+    return [name for name, p in inspect.signature(reader).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def absolute(source: str) -> str:
+    """The path of a file or folder from the root on, so that it is found from anywhere; a name as it is."""
+    known = ALIASES.get(source, source) in NAMES
+    return source if known or not os.path.exists(source) else os.path.abspath(source)
 
 
 def _digits() -> Dataset:

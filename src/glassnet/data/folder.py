@@ -17,7 +17,7 @@ from glassnet.data.duplicates import find_duplicates
 from glassnet.data.folder_report import Duplicate, FolderReport, Skipped, listed, readable
 from glassnet.data.input_size import Headers, choose, headers
 from glassnet.data.listing import Listing, Photo, list_photos
-from glassnet.errors import DataError
+from glassnet.errors import ConfigError, DataError
 from glassnet.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ PathLike = str | os.PathLike[str]
 def load_folder(
     path: PathLike,
     *,
-    size: tuple[int, int] | str = "auto",
+    size: tuple[int, int] | int | str = "auto",
     channels: str = "auto",
     resize: str = "crop",
     split_files: Mapping[str, PathLike] | None = None,
@@ -42,7 +42,8 @@ def load_folder(
 
     path: a folder, or a .csv file with columns path, label and perhaps split. split_files: {"train": file, …}
     with a path from the folder on in each line, whose folder is the class.
-    size: (H, W), or "auto"; channels: "L", "RGB" or "auto"; see input_size.choose. resize: see Preprocessing.
+    size: (H, W), a side of a square, or "auto"; channels: "L", "RGB" or "auto"; see input_size.choose.
+    resize: see Preprocessing.
     strict: refuse unreadable images instead of leaving them out. cache: a folder other than the user's.
     cache_limit: bytes that decoded pixels may take there; 0 keeps them in memory only.
     progress: called with the images decoded, and all.
@@ -51,6 +52,7 @@ def load_folder(
     """
     from glassnet.data.catalog import user_cache
 
+    _check_options(split_files, strict, cache_limit)
     root = Path(path)
     listing = list_photos(root, split_files)
     found = headers([photo.path for photo in listing.photos if photo.split == "train"])
@@ -79,6 +81,16 @@ def load_folder(
         log.warning("%s: %s", readable(root), warning)
     splits = _splits(photos, pixels, preprocessing)
     return Dataset(name or root.resolve().stem, report=report, **splits)
+
+
+def _check_options(split_files: object, strict: object, cache_limit: object) -> None:
+    """They may come from a file of settings."""
+    if split_files is not None and not isinstance(split_files, Mapping):
+        raise ConfigError(f"split_files must be such as {{'train': 'train.txt'}}, got {split_files!r}.")
+    if type(strict) is not bool:
+        raise ConfigError(f"strict must be true or false, got {strict!r}.")
+    if type(cache_limit) is not int:
+        raise ConfigError(f"cache_limit must be a whole number of bytes, got {cache_limit!r}.")
 
 
 def _normalising(chosen: Preprocessing, facts: Facts, photos: Sequence[Photo]) -> Preprocessing:

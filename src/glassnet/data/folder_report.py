@@ -64,18 +64,36 @@ class FolderReport:
                 plain[key] = [row._asdict() for row in value]
         return plain
 
-    def lines(self) -> list[str]:
-        """The report for people: what there is, then what was left out, then what to look at."""
+    def overview(self) -> list[str]:
+        """What there is, and how it is fed."""
         height, width = self.size
         kind = {"L": "grey", "RGB": "colour"}[self.channels]
         how = {"crop": "resized in proportion, centre kept", "stretch": "stretched"}[self.resize]
         low, median, high = self.found
-        place = f"in {self.cached}" if self.cached else "in memory only"
-        lines = [
+        return [
             f"{self.root}: {self.layout}",
             *_count_lines(self.counts),
             f"Files have a shorter side of {low} to {high} pixels, median {median}; "
             f"fed as {height} x {width}, {kind}, {how}.",
+        ]
+
+    def brief(self) -> list[str]:
+        """The report in short: what is left out or there twice is only counted."""
+        counts = {
+            "unreadable": len(self.unreadable),
+            "passed over": len(self.passed_over),
+            "in two splits": len(self.across_splits),
+            "in two classes": len(self.across_classes),
+            "repeated": self.repeated,
+        }
+        found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return [*self.overview(), *([f"Of the files: {found}."] if found else [])]
+
+    def lines(self) -> list[str]:
+        """The report for people: what there is, then what was left out, then what to look at."""
+        place = f"in {self.cached}" if self.cached else "in memory only"
+        lines = [
+            *self.overview(),
             f"{self.decoded} decoded in {self.seconds:.1f} s; they take {self.pixels / 1e6:.1f} MB {place}.",
         ]
         for title, skipped in (("Unreadable", self.unreadable), ("Passed over", self.passed_over)):

@@ -44,7 +44,7 @@ def headers(paths: Sequence[str]) -> Headers:
     return found
 
 
-def choose(size: tuple[int, int] | str, channels: str, resize: str, found: Headers) -> Preprocessing:
+def choose(size: tuple[int, int] | int | str, channels: str, resize: str, found: Headers) -> Preprocessing:
     """The size and channels that were asked for, or those that suit the files; not yet normalised.
 
     size="auto": that of the images, where all have one and no side is above AUTO_SIDE; else a square whose
@@ -53,8 +53,10 @@ def choose(size: tuple[int, int] | str, channels: str, resize: str, found: Heade
     """
     if size == "auto":
         size = _size_of(found.sizes or [(AUTO_SIDE, AUTO_SIDE)])
-    elif isinstance(size, str):
-        raise ConfigError(f"size must be (height, width) or 'auto', got {size!r}.")
+    elif isinstance(size, str | bool):
+        raise ConfigError(f"size must be (height, width), a side or 'auto', got {size!r}.")
+    elif isinstance(size, int):
+        size = size, size
     if channels == "auto":
         channels = "L" if found.grey and all(found.grey) else "RGB"
     unit = Preprocessing.identity(channels)

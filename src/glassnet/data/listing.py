@@ -76,6 +76,13 @@ def list_photos(root: Path, split_files: Mapping[str, str | os.PathLike[str]] | 
     return listing
 
 
+def images_in(root: Path) -> list[str]:
+    """The image files in a folder and in those inside it, less what is hidden."""
+    walk = _Walk(root, Listing())
+    folders, files = walk.entries(str(root))
+    return [*filter(_is_image, files), *(image for folder in folders for image in walk.images(folder))]
+
+
 class _Walk:
     """Goes through folders, each once, and no more than MAX_FOLDERS of them."""
 

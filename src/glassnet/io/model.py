@@ -116,7 +116,6 @@ def restore(net: Sequential, path: Path) -> None:
 
 def document(net: Sequential) -> Document:
     """All that a network means beside its tensors, as plain JSON values."""
-    layers = [layer for layer in net.walk() if layer is not net]
     return {
         "format": FORMAT,
         "glassnet": __version__,
@@ -126,6 +125,14 @@ def document(net: Sequential) -> Document:
         "classes": None if net.classes is None else list(net.classes),
         "preprocessing": None if net.preprocessing is None else net.preprocessing.to_dict(),
         "loss": describe_loss(net.loss),
+        **layer_facts(net),
+    }
+
+
+def layer_facts(net: Sequential) -> Document:
+    """What layers carry beside settings and tensors: how they learn, and the keys of their randomness."""
+    layers = [layer for layer in net.walk() if layer is not net]
+    return {
         "learning": {
             layer.name: [layer.trainable, layer.lr_factor]
             for layer in layers
@@ -133,6 +140,14 @@ def document(net: Sequential) -> Document:
         },
         "dropout_keys": {layer.name: layer.key for layer in layers if isinstance(layer, Dropout)},
     }
+
+
+def put_layer_facts(net: Sequential, facts: Document) -> None:
+    """The inverse of `layer_facts`."""
+    for name, (trainable, factor) in facts["learning"].items():
+        net[name].trainable, net[name].lr_factor = trainable, factor
+    for name, key in facts["dropout_keys"].items():
+        net[name].key = key
 
 
 def describe_use(net: Sequential, stored: Document) -> None:
@@ -145,10 +160,7 @@ def describe_use(net: Sequential, stored: Document) -> None:
         key: tuple(value) if isinstance(value, list) else value for key, value in loss["settings"].items()
     }
     net.loss = loss_named(loss["name"], **weights)
-    for name, (trainable, factor) in stored["learning"].items():
-        net[name].trainable, net[name].lr_factor = trainable, factor
-    for name, key in stored["dropout_keys"].items():
-        net[name].key = key
+    put_layer_facts(net, stored)
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:

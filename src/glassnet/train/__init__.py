@@ -6,10 +6,12 @@ from glassnet.train.callbacks import Callback, Training
 from glassnet.train.config import TrainConfig
 from glassnet.train.fitting import fit, fit_config, resume
 from glassnet.train.interrupt import Interrupted
+from glassnet.train.lr_finder import RateSearch, find_lr
 from glassnet.train.metrics import ClassMetrics, Evaluation, evaluate
 from glassnet.train.models import MODELS, build_model
 from glassnet.train.records import EpochRecord, Run, StepRecord
 from glassnet.train.run_folder import RunFolder, next_run
+from glassnet.train.settling import settle
 
 __all__ = [
     "MODELS",
@@ -18,6 +20,7 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "Interrupted",
+    "RateSearch",
     "Run",
     "RunFolder",
     "StepRecord",
@@ -25,8 +28,10 @@ __all__ = [
     "Training",
     "build_model",
     "evaluate",
+    "find_lr",
     "fit",
     "fit_config",
     "next_run",
     "resume",
+    "settle",
 ]

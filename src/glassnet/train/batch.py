@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Part:
     """A micro-batch: sample numbers (n,), targets (n, K), shares (n,), and its place in the batch.
 
     rows (n, COLUMNS), partner (n,): where images are augmented, what `ops.augment` does, and with whom each
-    is mixed.
+    is mixed. size: (H, W) of the input.
     """
 
     index: Array
@@ -31,13 +32,16 @@ class Part:
     first_sample: int = 0
     rows: Array | None = None
     partner: Array | None = None
+    size: tuple[int, int] | None = None
 
     def inputs(self, split: Split) -> Array:
         """(n, H, W, C) float32: network input."""
         if self.rows is None:
             return split.inputs(self.index)
         scaling = split.preprocessing.scale_shift(split.images.dtype)
-        return augment_images(split.images[self.index], self.rows, split.images[self.partner], *scaling)
+        return augment_images(
+            split.images[self.index], self.rows, split.images[self.partner], *scaling, self.size
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Block:
     """k steps on n samples each: index, labels, share (k, n), target (k, n, K), denominator (k,).
 
     step: the number of the first, counted from 0. denominator: what the sum of a step's losses is divided by.
-    parts: in how many micro-batches each is computed. rows (k, n, COLUMNS), partner (k, n): see Part.
+    parts: in how many micro-batches each is computed. rows (k, n, COLUMNS), partner (k, n), size: see Part.
     """
 
     step: int
@@ -57,6 +61,7 @@ class Block:
     parts: int
     rows: Array | None = None
     partner: Array | None = None
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,12 +79,15 @@ class Block:
             cut = (number, slice(first, end))
             rows = None if self.rows is None else self.rows[cut]
             partner = None if self.partner is None else self.partner[cut]
-            yield Part(part, self.target[cut], self.share[cut], first, rows, partner)
+            yield Part(part, self.target[cut], self.share[cut], first, rows, partner, self.size)
             first = end
 
 
 class Batches:
-    """Makes blocks from a split. Targets and shares are those of the whole batch, however many its parts."""
+    """Makes blocks from a split. Targets and shares are those of the whole batch, however many its parts.
+
+    resized: whether inputs may have another size than images; `resize` says which.
+    """
 
     def __init__(
         self,
@@ -89,16 +97,24 @@ class Batches:
         *,
         accumulate: int = 1,
         augment: Augment | None = None,
+        resized: bool = False,
         seed: int = 0,
     ) -> None:
         self._size, self._seed = split.image_shape[:2], seed
-        self._augment = None if augment is None or augment.off else augment
+        self._output = self._size
+        augment = augment or Augment()
+        self._augment = None if augment.off and not resized else augment
         self.sample_weight = sample_weight
-        self._ahead = (0, Drawn(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int64)))
+        self._ahead = NOTHING_AHEAD
         self.labels = hard(split.labels)
         outputs = len(split.classes)
         self._target, self._weight, self._part = loss.encode(targets_for(loss, split), outputs, sample_weight)
         self._accumulate = accumulate
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """From now on inputs are (H, W)."""
+        if size != self._output:
+            self._output, self._ahead = size, NOTHING_AHEAD
 
     def block(self, step: int, index: Array) -> Block:
         """The steps from number `step` on that take these samples (k, n)."""
@@ -118,25 +134,29 @@ class Batches:
             self._accumulate,
             rows,
             partner,
+            self._output,
         )
 
     def _draw(self, augment: Augment, step: int, steps: int, samples: int) -> Drawn:
         """What happens to each image. Drawing for many steps takes little longer than for one, so it is done
         ahead, unless images are mixed: a partner depends on the number of samples.
         """
+        draw = partial(augment.draw, seed=self._seed, step=step, size=self._size, output=self._output)
         if augment.mixes:
-            return augment.draw(seed=self._seed, step=step, steps=steps, samples=samples, size=self._size)
+            return draw(steps=steps, samples=samples)
         first, drawn = self._ahead
         at, (most_steps, most_samples) = step - first, drawn.partner.shape
         if at < 0 or at + steps > most_steps or samples > most_samples:
             count = max(steps, AHEAD // samples)
-            drawn = augment.draw(seed=self._seed, step=step, steps=count, samples=samples, size=self._size)
+            drawn = draw(steps=count, samples=samples)
             self._ahead, at = (step, drawn), 0
         return Drawn(drawn.rows[at : at + steps, :samples], drawn.partner[at : at + steps, :samples])
 
 
 AHEAD = 4096
 """Samples for which augmentation is drawn at a time."""
+
+NOTHING_AHEAD = (0, Drawn(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int64)))
 
 
 def targets_for(loss: Loss, split: Split) -> Array:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glassnet.data import Dataset
+from glassnet.data import Dataset, Split
 from glassnet.data.batches import BatchPlan
+from glassnet.data.labels import hard
 from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.layers import BatchNorm2d, Softmax
 from glassnet.losses import Loss, SoftmaxCrossEntropy
@@ -50,7 +51,7 @@ def check_watching(config: TrainConfig, data: Dataset) -> None:
         )
 
 
-def batch_plan(config: TrainConfig, net: Sequential, samples: int) -> BatchPlan:
+def batch_plan(config: TrainConfig, net: Sequential, train: Split) -> BatchPlan:
     """The batches of the run; each part of each batch is large enough for batch normalisation."""
     if config.accumulate > config.batch_size:
         raise ConfigError(
@@ -65,7 +66,8 @@ def batch_plan(config: TrainConfig, net: Sequential, samples: int) -> BatchPlan:
             f"2 samples at a time, got batch_size={config.batch_size} in accumulate={config.accumulate} "
             f"parts. Use batch_size={smallest} or more."
         )
-    return BatchPlan(samples, config.batch_size, seed=config.seed, min_last=smallest)
+    labels = hard(train.labels) if config.sampling == "balanced" else None
+    return BatchPlan(len(train), config.batch_size, seed=config.seed, min_last=smallest, balance=labels)
 
 
 def has_one_value(layer: object) -> bool:

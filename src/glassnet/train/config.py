@@ -14,12 +14,12 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from glassnet.data.augment import Augment, default_augment
-from glassnet.data.catalog import ALIASES
+from glassnet.data.dataset import Dataset
 from glassnet.errors import ConfigError, did_you_mean
 from glassnet.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from glassnet.optim import OPTIMIZERS, SGD, Optimizer
 from glassnet.schedules import SCHEDULES, Constant, Schedule
-from glassnet.train.recipes import RECIPES
+from glassnet.train.recipes import recipe_for
 
 Table = dict[str, Any]
 
@@ -102,16 +102,24 @@ def augmentation(value: Any) -> Any:
 class TrainConfig(BaseModel):
     """All that decides the result of a run, beside the data itself. 0 turns an optional bound off.
 
-    model: a name in `glassnet.train.models`, or instead `layers`: tables with a type and its settings.
+    data: what `glassnet.data.load` takes, with data_options: such as size = 96 or strict = true for photos.
+    model: a name in `glassnet.train.models`, with model_options such as width = 48; or instead `layers`:
+    tables with a type and its settings.
+    sampling: each image once an epoch, or as many of each class ("balanced"): see BatchPlan.
     seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
     ema: decay of the moving average of weights that is evaluated and kept; after few steps it is shorter.
+    progressive: input sizes as parts of the whole, such as [0.5, 0.75]: the run is cut in as many parts and
+    one, and the last is at the whole size.
+    tta: "flip" averages predictions over an image and its mirror image, also those of the saved model.
     checkpoint_minutes, checkpoint_steps: how often a run with a folder can be resumed from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
     data: str
+    data_options: Table = {}
     model: str = ""
+    model_options: Table = {}
     layers: list[Table] = []
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=32, ge=1)
@@ -119,6 +127,7 @@ class TrainConfig(BaseModel):
     schedule: Annotated[InstanceOf[Schedule], section("schedule")] = Constant()
     loss: Annotated[InstanceOf[Loss], section("loss")] = SoftmaxCrossEntropy()
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     seed: int = Field(default=0, ge=0)
     init_seed: int | None = Field(default=None, ge=0)
     clip_value: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -128,6 +137,8 @@ class TrainConfig(BaseModel):
     early_stopping: int = Field(default=0, ge=0)
     augment: Annotated[InstanceOf[Augment], BeforeValidator(augmentation)] = Augment()
     ema: float = Field(default=0.0, ge=0, lt=1)
+    progressive: list[Annotated[float, Field(gt=0, lt=1)]] = []
+    tta: Literal["none", "flip"] = "none"
     checkpoint_minutes: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     checkpoint_steps: int = Field(default=0, ge=0)
     backend: Literal["auto", "reference", "compiled"] = "auto"
@@ -145,23 +156,22 @@ class TrainConfig(BaseModel):
             )
 
     @classmethod
-    def resolve(cls, settings: Table) -> Self:
-        """The recipe of settings["data"], with these settings over it."""
+    def resolve(cls, settings: Table, data: Dataset | None = None) -> Self:
+        """What suits settings["data"], with these settings over it; `data` where it is read already.
+
+        A table `augment` or `model_options` replaces all of it; other sections say only what differs.
+        """
         defaults = cls(data="").to_dict()
         del defaults["data"]
-        name = str(settings.get("data"))
-        recipe = RECIPES.get(ALIASES.get(name, name), RECIPES["any"])
+        recipe = recipe_for(str(settings.get("data")), data)
+        for whole in {"augment", "model_options"} & settings.keys():
+            recipe.pop(whole, None)
         return cls(**merged(merged(defaults, recipe), settings))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, data: str | None = None) -> Self:
         """The settings in a TOML file over the recipe of its data; `data` is for files that name none."""
-        try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"The config {path} is not TOML: {error}.") from error
+        settings = read_toml(path)
         return cls.resolve(settings if data is None else {"data": data} | settings)
 
     def override(self, *assignments: str) -> Self:
@@ -193,15 +203,29 @@ class TrainConfig(BaseModel):
         return tomli_w.dumps(self.to_dict())
 
 
+def read_toml(path: str | os.PathLike[str]) -> Table:
+    """The settings in a TOML file, and no others."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except (RecursionError, ValueError) as error:  # of TOML, of UTF-8, of numbers too long to read
+        raise ConfigError(f"The config {path} is not TOML: {error}.") from error
+
+
 def merged(base: Table, over: Table) -> Table:
     """`base` with the settings of `over`, section by section.
 
-    A section of another name replaces the old one: Adam takes nothing over from SGD. Nor do layers and model.
+    A section of another name replaces the old one: Adam takes nothing over from SGD. Nor do layers, or
+    another model.
     """
     result = dict(base)
-    for one, other in (("layers", "model"), ("model", "layers")):
-        if over.get(one):
-            result.pop(other, None)
+    if over.get("layers"):
+        result.pop("model", None)
+    if over.get("layers") or over.get("model", base.get("model")) != base.get("model"):
+        result.pop("model_options", None)
+    if over.get("model"):
+        result.pop("layers", None)
     for key, value in over.items():
         old = result.get(key)
         if isinstance(old, dict) and isinstance(value, dict) and same_name(old, value):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glassnet.data import Dataset, from_arrays, load
+from glassnet.data import Dataset, from_arrays
 from glassnet.data.augment import Augment
 from glassnet.data.dataset import stratified
 from glassnet.data.fingerprint import changes, fingerprint
@@ -31,6 +33,8 @@ from glassnet.train.records import Run
 from glassnet.train.resume import Facts, Saver, Tensors, put_facts, put_learning, put_tensors
 from glassnet.train.run_folder import RunFolder
 from glassnet.train.run_lock import RunLock
+from glassnet.train.settling import balanced, load_data
+from glassnet.train.sizes import at_size, smaller_sizes
 from glassnet.train.stepper import make_stepper
 
 Path = str | os.PathLike[str]
@@ -47,6 +51,7 @@ def fit(
     schedule: Schedule | None = None,
     loss: Loss | None = None,
     val_fraction: float = 0.1,
+    sampling: str = "shuffled",
     seed: int = 0,
     clip_value: float | None = None,
     clip_norm: float | None = None,
@@ -56,6 +61,8 @@ def fit(
     early_stopping: int | None = None,
     augment: Augment | None = None,
     ema: float = 0.0,
+    progressive: Sequence[float] = (),
+    tta: str = "none",
     checkpoint_minutes: float = 1.0,
     checkpoint_steps: int = 0,
     backend: str = "auto",
@@ -69,6 +76,7 @@ def fit(
     optimizer: SGD() unless given. schedule: the rate stays constant unless given.
     loss: the network's own unless given; class weights and label smoothing are settings of it.
     val_fraction: of each class of the training images, held out where the data has no validation split.
+    sampling: each training image once an epoch, or as many of each class ("balanced").
     clip_value: bound on each element of the gradient of the batch's mean loss; with clip_on="sum", of its
     summed loss. clip_norm: bound on the norm of all gradients together.
     accumulate: parts that a batch is computed in, one after another; the result is that of the whole batch.
@@ -76,6 +84,8 @@ def fit(
     early_stopping: epochs to wait for a lower validation loss; the best weights are then restored.
     augment: what may happen to training images, drawn anew for each step and sample.
     ema: decay of a moving average of the weights (0.999), which is then evaluated and kept in their place.
+    progressive: input sizes in the first part of the run, as parts of the whole size.
+    tta: "flip" averages predictions over an image and its mirror image, from then on.
     run_dir: a new folder for models, metrics, settings and pictures, and while the run is in progress for
     checkpoints, every so many minutes or steps (0: not by that), from which `resume` goes on.
 
@@ -92,6 +102,7 @@ def fit(
         schedule=schedule or Constant(),
         loss=loss or net.loss,
         val_fraction=val_fraction,
+        sampling=sampling,
         seed=seed,
         init_seed=None if net.seed == seed else net.seed,
         clip_value=clip_value or 0.0,
@@ -101,6 +112,8 @@ def fit(
         early_stopping=early_stopping or 0,
         augment=augment or Augment(),
         ema=ema,
+        progressive=[*progressive],
+        tta=tta,
         checkpoint_minutes=checkpoint_minutes,
         checkpoint_steps=checkpoint_steps,
         backend=backend,
@@ -109,10 +122,17 @@ def fit(
 
 
 def fit_config(
-    config: TrainConfig, *, run_dir: Path | None = None, callbacks: Iterable[Callback] = ()
+    config: TrainConfig,
+    *,
+    data: Dataset | None = None,
+    run_dir: Path | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> tuple[Sequential, Run]:
-    """The network and the run that a config describes, on the data set that it names."""
-    data = load(config.data)
+    """The network and the run that a config describes, on the data set that it names.
+
+    data: that data set, where it is read already.
+    """
+    data = load_data(config) if data is None else data
     net = build_model(config, data)
     return net, run(net, data, config, run_dir=run_dir, callbacks=callbacks)
 
@@ -127,10 +147,11 @@ def run(
     callbacks: Iterable[Callback] = (),
 ) -> Run:
     """Check everything, train, evaluate: what `fit` does, once its settings are a config."""
+    config = balanced(config, data)
     loop = prepare(net, data, config, sample_weight)
     if run_dir is None:
         return start(loop, None, callbacks)
-    folder = RunFolder.new(run_dir, config)
+    folder = RunFolder.new(run_dir, config, data.report)
     with RunLock(folder.path):
         return start(loop, folder, callbacks)
 
@@ -155,7 +176,7 @@ def resume(
         if folder.finished:
             raise RunFolderError(f"The run {folder.path} is finished. Train a new one to go further.")
         config = TrainConfig.from_toml(folder.path / "config.toml")
-        dataset = load(config.data) if data is None else as_dataset(data)
+        dataset = load_data(config) if data is None else as_dataset(data)
         tensors, facts = Checkpoints(folder.path / "checkpoints").latest()
         if facts["config"] != config.to_dict():
             raise CheckpointError(
@@ -184,8 +205,9 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
     weight = checked_weights(sample_weight, len(data.train))
     data, weight = held_out(data, weight, config)
     check_watching(config, data)
-    plan = batch_plan(config, net, len(data.train))
-    net.classes, net.preprocessing, net.loss = data.classes, data.preprocessing, config.loss
+    plan = batch_plan(config, net, data.train)
+    net.classes, net.loss = data.classes, config.loss
+    net.preprocessing = replace(data.preprocessing, tta=config.tta)
     net.backend = config.backend
     for kind in config.optimizer.kinds():
         net.store.add_optimizer_state(kind)
@@ -193,16 +215,19 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
     net.store.average = None
     if config.ema:
         net.store.keep_average()
-    stepper = make_stepper(
+    stepper_of = partial(
+        make_stepper,
         config.backend,
-        net,
-        data.train,
-        config.loss,
-        config.optimizer,
-        config.seed,
+        split=data.train,
+        loss=config.loss,
+        optimizer=config.optimizer,
+        seed=config.seed,
         capacity=-(-plan.capacity // config.accumulate),
-        augmented=not config.augment.off,
+        augmented=bool(config.progressive) or not config.augment.off,
     )
+    sizes = smaller_sizes(config, data.train.image_shape[:2])
+    nets = {size: at_size(net, size) for size in sizes}
+    stepper = stepper_of(net)
     samples, val_samples = len(data.train), 0 if data.val is None else len(data.val)
     training = Training(net, config, stepper.backend, None, len(plan), samples, val_samples)
     batches = Batches(
@@ -211,9 +236,11 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
         weight,
         accumulate=config.accumulate,
         augment=config.augment,
+        resized=bool(config.progressive),
         seed=config.seed,
     )
-    return Loop(training, stepper, plan, batches, data, [])
+    smaller = {size: (twin, stepper_of(twin)) for size, twin in nets.items()}
+    return Loop(training, stepper, plan, batches, data, [], smaller=smaller)
 
 
 def start(

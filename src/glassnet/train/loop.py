@@ -13,6 +13,7 @@ import numpy as np
 from glassnet.data import Dataset, Split
 from glassnet.data.batches import BatchPlan
 from glassnet.errors import NotFiniteError
+from glassnet.network import Sequential
 from glassnet.store import Slot
 from glassnet.train.batch import Batches, Block
 from glassnet.train.callbacks import Callback, Training
@@ -21,6 +22,7 @@ from glassnet.train.metrics import Evaluation, evaluation
 from glassnet.train.not_finite import first_place
 from glassnet.train.records import EpochRecord, Run, StepRecord
 from glassnet.train.resume import Progress, Saver
+from glassnet.train.sizes import Size, input_size
 from glassnet.train.stepper import Change, Clip, Outcome, Stepper
 
 EARLIEST = 10
@@ -39,6 +41,7 @@ class Loop:
     callbacks: Sequence[Callback]
     saver: Saver | None = None
     progress: Progress = field(default_factory=Progress)
+    smaller: dict[Size, tuple[Sequential, Stepper]] = field(default_factory=dict)
 
     def run(self) -> Run:
         """Train until the last epoch, an early stop or an interruption; evaluate unless interrupted."""
@@ -98,8 +101,8 @@ class Loop:
 
     def epoch(self) -> Iterator[Block]:
         """The steps of the epoch that the run is in, from where it is, as many at a time as may be."""
-        progress = self.progress
-        most = 1 if any(map(hears_each, self.callbacks)) else self.stepper.most
+        progress, stepper = self.progress, self.at_size()[1]
+        most = 1 if any(map(hears_each, self.callbacks)) else stepper.most
         if self.saver is not None and self.saver.steps:
             most = min(most, self.saver.steps)
         self.kinds = self.kinds_of_rates()
@@ -107,12 +110,19 @@ class Loop:
         for index in self.plan.blocks(len(self.training.history), progress.batch, most):
             yield self.batches.block(progress.step, index)
 
+    def at_size(self) -> tuple[Sequential, Stepper]:
+        """The network and its stepper for the input size of the epoch that the run is in."""
+        training, whole = self.training, self.data.train.image_shape[:2]
+        size = input_size(training.config, len(training.history), whole)
+        self.batches.resize(size)
+        return self.smaller.get(size, (training.net, self.stepper))
+
     def take(self, block: Block) -> Outcome:
         """Take the steps of a block, as far as they are finite, and tell of them."""
         progress, epoch = self.progress, len(self.training.history) + 1
         rates = self.learning_rates(len(block))
         changes = [self.change(block, number, lr) for number, lr in enumerate(rates)]
-        outcome = self.stepper.take(block, changes)
+        outcome = self.at_size()[1].take(block, changes)
         taken, n = outcome.taken, block.samples
         speed = (progress.samples - self.begun_samples + taken * n) / (time.perf_counter() - self.begun)
         records = []
@@ -189,7 +199,7 @@ class Loop:
 
     def not_finite(self, block: Block, outcome: Outcome) -> NotFiniteError:
         """The error that stops the run, with the place where the trouble starts and what to try."""
-        net, config, number = self.training.net, self.training.config, outcome.taken
+        net, config, number = self.at_size()[0], self.training.config, outcome.taken
         place = first_place(net, self.data.train, config.loss, block, number, seed=config.seed)
         what = "gradient" if np.isfinite(outcome.losses[number]) else "loss"
         folder = self.training.folder

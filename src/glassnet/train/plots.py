@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from glassnet.train.calibration import Calibration
 from glassnet.train.learning_curve import LearningCurve
+from glassnet.train.lr_finder import RateSearch
 from glassnet.train.metrics import Evaluation
 from glassnet.train.records import EpochRecord
 
@@ -112,6 +113,19 @@ def learning(found: LearningCurve) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axes.yaxis.set_minor_formatter(PercentFormatter(1, decimals=1))
     axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def rates(search: RateSearch) -> Figure:
+    """Loss over the learning rate, of each step and smoothed, with the rate that is suggested."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(search.rates, search.losses, ".", alpha=0.35, label="each step")
+    axes.plot(search.rates, search.smoothed, label="smoothed")
+    axes.axvline(search.suggestion, color="C2", linestyle="--", label=f"suggested: {search.suggestion:g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 2 * search.smoothed[0]))
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

@@ -1,10 +1,16 @@
-"""The settings that a data set is trained with unless others are given, chosen on held-out images."""
+"""The settings that data is trained with unless others are given, chosen on held-out images."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-RECIPES: Final[dict[str, dict[str, Any]]] = {
+from glassnet.data.augment import kind_of
+from glassnet.data.catalog import ALIASES
+from glassnet.data.dataset import Dataset
+
+Table = dict[str, Any]
+
+RECIPES: Final[dict[str, Table]] = {
     "any": {
         "model": "small",
         "optimizer": {"name": "adam", "lr": 0.005},
@@ -29,3 +35,54 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "schedule": {"name": "one_cycle"},
     },
 }
+
+PHOTOS: Final[Table] = {
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+    "schedule": {"name": "one_cycle"},
+    "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "ema": 0.998,
+}
+"""Under one_cycle the last epochs are the best ones, so that stopping early would only lose them."""
+
+SEEN: Final = 240_000
+"""Images that a run on photos sees, each epoch counted, within EPOCHS."""
+EPOCHS: Final = (20, 100)
+
+TINY, SMALL = 12, 48
+"""Up to these sides, images are as small as the digits, or as MNIST and CIFAR."""
+FEW: Final = 500
+"""Training images below which a network is half as wide."""
+BATCHES: Final = 4
+"""Batches that an epoch has at least, where there are few images."""
+
+
+def recipe_for(name: str, data: Dataset | None = None) -> Table:
+    """The recipe of a set known by name; of other data what suits it, once it is read."""
+    name = ALIASES.get(name, name)
+    if name in RECIPES or data is None:
+        return dict(RECIPES.get(name, RECIPES["any"]))
+    return suited(data)
+
+
+def suited(data: Dataset) -> Table:
+    """Settings that suit the size, the kind and the number of training images."""
+    samples, side = len(data.train), min(data.image_shape[:2])
+    if side <= SMALL and data.image_shape[2] == 1:
+        return RECIPES["any"] | {"model": "small_norm" if side <= TINY else "small"}
+    least, most = EPOCHS
+    return PHOTOS | {
+        **suitable_model(side, samples),
+        "epochs": min(most, max(least, round(SEEN / samples))),
+        "batch_size": min(32, max(4, samples // BATCHES)),
+        "augment": kind_of(data.image_shape),
+    }
+
+
+def suitable_model(side: int, samples: int) -> Table:
+    """A residual network that ends in 4 to 8 pixels a side, narrow where there are few images."""
+    width = 16 if samples < FEW else 32
+    if side <= SMALL:
+        options = {"width": width, "stages": 3, "halvings": 0}
+    else:
+        options = {"width": width, "stages": 4, "halvings": 1 if side < 112 else 2}
+    return {"model": "resnet", "model_options": options}

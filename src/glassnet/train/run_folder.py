@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from glassnet.errors import RunFolderError
 
 if TYPE_CHECKING:
+    from glassnet.data.folder_report import FolderReport
     from glassnet.train.config import TrainConfig
     from glassnet.train.records import Run
 
@@ -26,7 +27,8 @@ def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
 
 
 class RunFolder:
-    """The folder of one run: config.toml, metrics.jsonl, best.gnet, last.gnet, evaluation.json, two pictures.
+    """The folder of one run: config.toml, metrics.jsonl, best.gnet, last.gnet, evaluation.json, two pictures,
+    and for photos data.json, with what was found in their folder.
 
     While the run is in progress there is also the folder `checkpoints`.
     """
@@ -35,7 +37,9 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def new(cls, path: str | os.PathLike[str], config: TrainConfig) -> RunFolder:
+    def new(
+        cls, path: str | os.PathLike[str], config: TrainConfig, report: FolderReport | None = None
+    ) -> RunFolder:
         """An empty one, before the first step, so that a place that cannot be written costs no training."""
         folder = cls(path)
         try:
@@ -51,6 +55,8 @@ class RunFolder:
                 f"To go on with a run that was interrupted: glassnet resume {folder.path}"
             )
         folder.write("config.toml", config.to_toml())
+        if report is not None:
+            folder.write("data.json", json.dumps(report.to_dict(), indent=2))
         return folder
 
     @property

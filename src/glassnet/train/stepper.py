@@ -194,9 +194,11 @@ class ReferenceStepper:
     def predict(self, images: Array) -> Array:
         dtype = self.net.store.values.dtype
         chunks = (self.net.inputs(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
-        return np.concatenate(
-            [ReferenceOps().call(self.net, x.astype(dtype, copy=False), False)[0] for x in chunks]
-        )
+
+        def run(x: Array) -> Array:
+            return ReferenceOps().call(self.net, x.astype(dtype, copy=False), False)[0]
+
+        return np.concatenate([self.net.over_views(run, x) for x in chunks])
 
 
 def make_stepper(

@@ -1,0 +1,169 @@
+"""The command line on photos: training on a folder, searching a rate, predicting files and folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glassnet as gn
+from glassnet.cli.target import is_model
+from glassnet.train import TrainConfig
+from photos import photo_folder, save_picture
+from test_cli import run, run_json
+
+QUICK = ("--epochs", 1, "--set", "model_options={width=4, stages=2, halvings=1}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with photos in it, on which one run was trained."""
+    folder = tmp_path_factory.mktemp("photos")
+    photo_folder(folder / "photos", {"cat": 10, "dog": 6})
+    (folder / "photos" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("glassnet.data.catalog.user_cache", lambda: folder / "cache")
+
+
+@pytest.fixture
+def trained(folder, capsys):
+    if not Path("runs/photos-1").exists():
+        assert run(capsys, "train", "photos", *QUICK)[0] == 0
+    return "runs/photos-1"
+
+
+def test_train_on_a_folder(capsys):
+    shutil.rmtree("runs", ignore_errors=True)
+    status, out, err = run(capsys, "train", "photos", *QUICK)
+    assert status == 0, err
+    lines = out.splitlines()
+    assert (
+        lines[0] == f"{Path('photos').resolve()}: one folder a class"
+        or lines[0] == "photos: one folder a class"
+    )
+    assert lines[1] == "train: 16 images (cat 10, dog 6)"
+    assert "Of the files: 1 unreadable." in lines
+    assert any(line.startswith("Training on ") and "14 images, 2 held out" in line for line in lines)
+    config = TrainConfig.from_toml("runs/photos-1/config.toml")
+    assert (config.model, config.data) == ("resnet", str(Path("photos").resolve()))
+    assert json.loads(Path("runs/photos-1/data.json").read_text())["counts"] == {
+        "train": {"cat": 10, "dog": 6}
+    }
+
+
+def test_options_of_reading_are_in_the_config(capsys, tmp_path):
+    for split, numbers in (("train", range(4)), ("test", (5,))):
+        lines = [f"{name}/{i}.png" for name in ("cat", "dog") for i in numbers]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    files = [
+        option
+        for split in ("train", "test")
+        for option in ("--split-file", f"{split}={tmp_path}/{split}.txt")
+    ]
+    how = ("--size", "16x20", "--resize", "stretch", "--strict")
+    result, _ = run_json(capsys, "train", "photos", *QUICK, *files, *how, "--name", "lists")
+    assert TrainConfig.from_toml("runs/lists/config.toml").data_options == {
+        "size": [16, 20],
+        "resize": "stretch",
+        "split_files": {split: f"{tmp_path}/{split}.txt" for split in ("train", "test")},
+        "strict": True,
+    }
+    found, _ = run_json(capsys, "evaluate", "runs/lists")  # reads the photos in the same way
+    assert (found["samples"], found["accuracy"]) == (2, result["test_accuracy"])
+    again, _ = run_json(capsys, "train", "--config", "runs/lists/config.toml", "--name", "again")
+    assert again["test_accuracy"] == result["test_accuracy"]
+    assert Path("runs/again/last.gnet").read_bytes() == Path("runs/lists/last.gnet").read_bytes()
+    assert run(capsys, "train", "photos", "--strict", *QUICK)[0] == 2
+
+
+def test_a_rate_can_be_searched_first(capsys):
+    found, _ = run_json(capsys, "lr", "digits", "--steps", 40, "--out", "rates.png", "--set", "seed=3")
+    assert Path("rates.png").read_bytes().startswith(b"\x89PNG")
+    assert found["suggestion"] == float(f"{found['lowest'] / 10:.1e}") and len(found["rates"]) <= 40
+    args = ("--lr", "auto", "--epochs", 1, "--model", "linear", "--name", "searched")
+    status, out, err = run(capsys, "train", "digits", *args)
+    assert status == 0, err
+    rate = TrainConfig.from_toml("runs/searched/config.toml").optimizer.lr
+    assert f"The learning rate is {rate:g}." in out and rate != 0.1
+
+
+def test_a_rate_that_is_none_is_refused(capsys):
+    assert run(capsys, "train", "digits", "--lr", "fast") == (
+        2,
+        "",
+        "Error: optimizer.lr must be a number, got 'fast'.\n",
+    )
+
+
+def test_folders_of_photos_are_no_models(trained, tmp_path):
+    assert is_model(trained) and is_model(f"{trained}/last.gnet") and is_model("nothing.gnet")
+    assert not is_model("photos") and not is_model("digits") and not is_model(f"{trained}/config.toml")
+
+
+def test_summary_of_a_folder_is_of_the_network_that_suits_it(capsys):
+    found, _ = run_json(capsys, "summary", "photos")
+    assert found["layers"][0]["output_shape"][-1] == 16
+
+
+def test_predict_on_files_folders_and_patterns(trained, capsys):
+    save_picture(Path("more/deep/b.png"), 99, (40, 30))
+    save_picture(Path("more/a.jpg"), 98)
+    Path("more/notes.txt").write_text("none")
+    result, _ = run_json(capsys, "predict", trained, "more", "photos/dog/*.png", "photos/cat/1.png")
+    files = [entry["file"] for entry in result["predictions"]]
+    dogs = [f"photos/dog/{i}.png" for i in range(6)]
+    assert files == ["more/a.jpg", "more/deep/b.png", *dogs, "photos/cat/1.png"]
+    net = gn.load(f"{trained}/best.gnet")
+    for entry in result["predictions"]:
+        images = gn.io.read_images(entry["file"], net.preprocessing)
+        assert entry["top"][0]["class"] == net.predict(images)[0]
+
+
+def test_predictions_as_files(trained, capsys):
+    result, err = run_json(capsys, "predict", trained, "photos", "--top-k", 2, "--out", "found.json")
+    assert "found.json has the predictions for 16 images." in err
+    assert json.loads(Path("found.json").read_text()) == result["predictions"]
+    status, out, _ = run(capsys, "predict", trained, "photos", "--top-k", 2, "--out", "found.csv")
+    assert status == 0 and "cat/0.png" not in out
+    with open("found.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["file", "class 1", "score 1", "class 2", "score 2"]
+    assert [row[0] for row in rows] == [entry["file"] for entry in result["predictions"]]
+    for row, entry in zip(rows, result["predictions"], strict=True):
+        assert row[1::2] == [top["class"] for top in entry["top"]]
+        np.testing.assert_allclose(np.float64(row[2::2]), [top["score"] for top in entry["top"]], rtol=1e-5)
+    assert run(capsys, "predict", trained, "photos", "--out", "found.xls") == (
+        2,
+        "",
+        "Error: --out must be a .csv or .json file, got found.xls.\n",
+    )
+
+
+def test_images_that_cannot_be_read_are_named(trained, capsys):
+    result, err = run_json(capsys, "predict", trained, "photos/cat")
+    assert len(result["predictions"]) == 10 and result["unreadable"] == ["photos/cat/broken.jpg"]
+    assert "Left out, for they cannot be read: 1\n  photos/cat/broken.jpg is " in err
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["nothing/*.png"], "No file matches nothing/*.png."),
+        (["empty"], "There are no images in the folder empty."),
+        (["nothing.png"], "nothing.png: No such file or directory."),
+        (["photos/cat/broken.jpg"], "photos/cat/broken.jpg is not an image that can be read: "),
+    ],
+)
+def test_nothing_to_predict(trained, capsys, names, message):
+    Path("empty").mkdir(exist_ok=True)
+    status, out, err = run(capsys, "predict", trained, *names)
+    assert (status, out) == (2, "") and err.startswith(f"Error: {message}")
