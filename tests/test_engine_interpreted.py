@@ -46,6 +46,9 @@ def small(name):
             gn.Conv2d(3, 3), gn.ReLU(), gn.ConvTranspose2d(2, 2, stride=2),
             gn.Residual([gn.Conv2d(2, 3, padding=1)]), gn.ReLU(), gn.Flatten(), gn.Linear(5),
         ],
+        "one at a time": [
+            gn.Conv2d(1, 1), gn.ReLU(), gn.Conv2d(1, 2), gn.Flatten(), gn.Linear(6), gn.Linear(5),
+        ],
     }[name]  # fmt: skip
     return gn.Sequential(layers, input_shape=(4, 4, 3), seed=3)
 
@@ -54,6 +57,7 @@ LOSSES = {
     "convolutions": gn.SoftmaxCrossEntropy(label_smoothing=0.1),
     "branches": gn.BinaryCrossEntropy(),
     "upsampling": gn.MeanSquaredError(),
+    "one at a time": gn.SoftmaxCrossEntropy(),
 }
 
 

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engines import EPS, assert_within, compiled, exact, normal, whole
+from glassnet.engine.kernels.update import RUN, squared_norm
 from glassnet.ops.activations import ACTIVATIONS, relu, relu_gradient
 from glassnet.ops.reference import ReferenceOps
 from glassnet.shapes import Geometry, geometry
@@ -291,3 +292,19 @@ def test_dropout_draws_the_same_masks(size, channels, rate, by_channel, seed):
     (got,) = compiled(record, x, capacity=8, random=random)
     ops = ReferenceOps(seed=random[0], step=random[1], first_sample=random[2])
     assert np.array_equal(got, record(ops, x)[0])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e25, 1e-15])
+def test_squared_norm_of_gradients_whose_squares_may_not_be_float32(size, generator):
+    g, sums = normal(generator, 2 * RUN + 7) * np.float32(size), np.zeros(3)
+    squared_norm(g, sums, lo=0, hi=3)
+    wanted = [np.square(run, dtype=np.float64).sum() for run in np.split(g, (RUN, 2 * RUN))]
+    np.testing.assert_allclose(sums, wanted, rtol=3e-6)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_squared_norm_tells_of_a_number_that_is_none(number):
+    g, sums = np.full(2 * RUN, 1e30, np.float32), np.zeros(2)
+    g[RUN + 3] = number
+    squared_norm(g, sums, lo=0, hi=2)
+    assert np.isfinite(sums[0]) and not np.isfinite(sums[1])

@@ -6,6 +6,8 @@ multiply-adds or without, gives the same number, and the tolerance is zero.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -98,12 +100,29 @@ def test_conv2d_on_narrow_vectors(problem, seed):
     check_conv(problem, 2, 2, seed, cpu=host().limited(4))
 
 
-@pytest.mark.parametrize("batch", [1, 7, 40])
+@settings(max_examples=40)
+@given(geometries(), st.integers(1, 2), st.integers(0, 4), st.booleans(), SEEDS)
+@example((Geometry((28, 28), (3, 3)), 1, 1), 1, 0, True, 0)
+@example((Geometry((30, 7), (3, 2), (2, 1), (2, 2), (1, 0, 0, 1)), 1, 1), 2, 3, False, 0)
+def test_conv2d_of_one_channel_to_one(problem, batch, spare, fused, seed):
+    """Image rows take the place of channels, where neighbours come from neighbours."""
+    shape = problem[0]
+    check_conv((dataclasses.replace(shape, groups=1), 1, 1), batch, batch + spare, seed, fused=fused)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_conv2d_of_one_channel_in_any_vectors(lanes):
+    check_conv((Geometry((28, 28), (3, 3)), 1, 1), 2, 2, 0, cpu=host().limited(lanes))
+
+
+@pytest.mark.parametrize(("batch", "capacity"), [(1, 1), (2, 4), (1, 40), (7, 40), (40, 40)])
 @pytest.mark.parametrize(
-    ("inputs", "outputs"), [(1, 1), (3, 10), (17, 100), (300, 256), (1024, 10), (65, 1025)]
+    ("inputs", "outputs"), [(1, 1), (3, 10), (17, 100), (300, 256), (1024, 10), (65, 1025), (2051, 128)]
 )
-def test_linear(inputs, outputs, batch, generator):
-    """Small ones by samples, large ones over the whole batch, split by output."""
+def test_linear(inputs, outputs, batch, capacity, generator):
+    """Small ones by samples, large ones over the whole batch, split by output; few samples have kernels of
+    their own.
+    """
     w, b = whole(generator, inputs, outputs), whole(generator, outputs)
 
     def record(ops, x, dy):
@@ -117,7 +136,7 @@ def test_linear(inputs, outputs, batch, generator):
         )
 
     x, dy = whole(generator, batch, inputs), whole(generator, batch, outputs)
-    assert_same(record, x, dy, capacity=40)
+    assert_same(record, x, dy, capacity=capacity)
 
 
 @settings(max_examples=20)

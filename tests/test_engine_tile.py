@@ -16,7 +16,15 @@ from glassnet.engine.machine import kernel
 from glassnet.engine.machine import llvm as codegen
 from glassnet.engine.machine.kernel import f32, i64
 from glassnet.engine.machine.peak import measure_peak
-from glassnet.engine.machine.tile import Columns, TileSpec, call_tile, plan_rows, twin, vector_shapes
+from glassnet.engine.machine.tile import (
+    Columns,
+    TileSpec,
+    call_tile,
+    plan_parts,
+    plan_rows,
+    twin,
+    vector_shapes,
+)
 from glassnet.errors import EngineError
 
 HOST = cpus.host()
@@ -58,6 +66,7 @@ def specs(draw, processor):
         draw(st.sampled_from(["zero", "load", "bias"])),
         draw(st.booleans()),
         draw(st.integers(0, rows)),
+        draw(st.integers(1, (processor.registers - vectors - 1) // (rows * vectors))),
     )
 
 
@@ -89,6 +98,7 @@ def assert_is_twin(tile, spec, processor, sizes=(2, 3, 4), seed=0):
 @given(data=st.data(), sizes=st.tuples(*[st.integers(1, 5)] * 3), seed=st.integers(0, 99))
 def test_tile_is_its_twin(processor, data, sizes, seed):
     spec = data.draw(specs(processor))
+    sizes = (*sizes[:2], sizes[2] * spec.parts)
     assert_is_twin(spec, spec, processor, sizes, seed)
 
 
@@ -190,6 +200,12 @@ def test_rows_are_cut_evenly(rows, most):
     assert max(tiles) - min(tiles) <= 1
 
 
+def test_parts_of_known_sums():
+    """Few sums are cut, into a number that divides their terms."""
+    assert [plan_parts(sums, 676) for sums in (1, 2, 4, 8, 30)] == [4, 4, 2, 1, 1]
+    assert [plan_parts(1, terms) for terms in (1352, 100, 17, 1)] == [8, 5, 1, 1]
+
+
 def test_rows_of_known_sizes():
     assert plan_rows(27, 12) == [9, 9, 9]
     assert plan_rows(29, 12) == [10, 10, 9]
@@ -210,6 +226,8 @@ def test_shapes_of_known_channels():
     assert vector_shapes(3, zen4) == [Columns(1, 4, 3)]
     assert vector_shapes(8, zen4) == [Columns(1, 8, 8)]
     assert vector_shapes(10, zen4) == [Columns(1, 16, 10)]
+    assert vector_shapes(10, zen4, few=True) == [Columns(2, 8, 2)]
+    assert vector_shapes(16, zen4, few=True) == [Columns(1, 16, 16)]
     assert vector_shapes(32, zen4) == [Columns(2, 16, 16)]
     assert vector_shapes(64, zen4) == [Columns(2, 16, 16)] * 2
     assert vector_shapes(100, zen4) == [Columns(3, 16, 16), Columns(2, 16, 16), Columns(2, 16, 4)]

@@ -131,15 +131,18 @@ def compile_operations(
         sections = schedule([(operation, lower(operation, context)) for operation in operations])
         return sections, plan_memory(sections, layout, capacity=capacity, chunk=chunk, reuse=reuse)
 
-    # Lowering takes a few milliseconds: once for the memory of one sample, once to learn what to compile.
-    fit = int(CACHE_SHARE * cpu.l2 / max(lowered(1, {})[1].local_bytes, 1))
-    chunk = max(1, min(fit, MOST_IN_FLIGHT, -(-capacity // LEAVES)))
+    chunk = min(MOST_IN_FLIGHT, -(-capacity // LEAVES))
+    if chunk > 1:
+        fit = int(CACHE_SHARE * cpu.l2 / max(lowered(1, {})[1].local_bytes, 1))
+        chunk = max(1, min(fit, chunk))
     tiles: dict[TileSpec, None] = {}
-    sections, _ = lowered(chunk, tiles)
+    sections, memory = lowered(chunk, tiles)
     if not interpreted():
-        kernels = (step.kernel for s in sections if s.name != "host" for step in s.steps)
-        cache.compile_all([*kernels, *tiles, *KERNELS], cpu)
-    sections, memory = lowered(chunk, None)
+        kernels = [step.kernel for s in sections if s.name != "host" for step in s.steps]
+        codes = [code for code in (*kernels, *tiles, *KERNELS) if not code.is_loaded(cpu)]
+        cache.compile_all(codes, cpu)
+    if tiles:  # some addresses are not known before they are compiled
+        sections, memory = lowered(chunk, None)
     arenas = _arenas(memory, capacity, workers)
     hosts = {
         number: HostSection(section, layout, memory, arenas[1], capacity)
@@ -199,7 +202,7 @@ def _bind(
                     arguments.append(argument)
             blocks.append(step.kernel.block(*arguments))
         units, shared = (0 if section.by_sample else step.units), step.parts is not None
-        return program.Step(step.kernel, np.stack(blocks), units=units, shared=shared)
+        return program.Step(step.kernel, np.array(blocks), units=units, shared=shared)
 
     if section.name == "host":
         return program.Section("spread", [])

@@ -22,7 +22,7 @@ from glassnet.shapes import Shape
 from glassnet.train.example import example_step
 from glassnet.train.models import MODELS
 
-BATCH_SIZE = 32
+BATCH_SIZES = 1, 32
 CLASSES = 10
 IMAGES: tuple[Shape, ...] = ((8, 8, 1), (28, 28, 1), (32, 32, 3))
 
@@ -36,7 +36,8 @@ def warm_up() -> None:
 
     compile_all(usual_codes(host()), host())
     for net, loss, optimizer in networks():
-        example_step(net, loss, optimizer, BATCH_SIZE)
+        for batch_size in BATCH_SIZES:
+            example_step(net, loss, optimizer, batch_size)
         net.scores(np.zeros((1, *(net.input_shape or ())), np.float32))
 
 

@@ -1,4 +1,8 @@
-"""Depthwise convolution: every channel by itself, some neighbouring channels and pixels at a time."""
+"""Depthwise convolution: every channel by itself, some neighbouring channels and pixels at a time.
+
+With weights `shared` by all channels these kernels also compute a convolution of one channel to one, whose
+image rows lie in memory as pixels of many channels would.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,13 @@ SUMS = 16
 
 
 @functools.cache
-def depthwise(channels: int, taps: int, lanes: int) -> Kernel:
+def depthwise(channels: int, taps: int, lanes: int, shared: bool = False) -> Kernel:
     """y[i, j, c] = b[c] + sum over taps (offset in x, in w) of x * w, for blocks of at most four vectors."""
     block = min(channels, 4 * lanes)
     rest = channels % block
     pixels = SUMS // -(-block // lanes)
-    several, single = (depthwise_pixels(block, taps, count, lanes) for count in (pixels, 1))
-    last = depthwise_pixels(rest or block, taps, 1, lanes)
+    several, single = (depthwise_pixels(block, taps, count, lanes, shared) for count in (pixels, 1))
+    last = depthwise_pixels(rest or block, taps, 1, lanes, shared)
 
     @kernel
     def depthwise(
@@ -45,33 +49,34 @@ def depthwise(channels: int, taps: int, lanes: int) -> Kernel:
                 clear_halo(y, q, y_at, y_row, sizes[7], sizes[8])
             x_start, y_start = (n % x.shape[0]) * x.shape[1] + x_at, q * y.shape[1] + y_at + sizes[9]
             for i in range(height):
-                c = 0
+                c, own = 0, 0
                 while c <= channels - block:
                     at, to, j = x_start + i * sizes[2] + c, y_start + i * sizes[4] + c, 0
                     while j <= width - pixels:
                         here, there = at + j * sizes[3], to + j * sizes[5]
-                        several(table, x, here, sizes[3], w, c, bias, c, y, there, sizes[5], relu)
+                        several(table, x, here, sizes[3], w, own, bias, own, y, there, sizes[5], relu)
                         j += pixels
                     while j < width:
                         here, there = at + j * sizes[3], to + j * sizes[5]
-                        single(table, x, here, sizes[3], w, c, bias, c, y, there, sizes[5], relu)
+                        single(table, x, here, sizes[3], w, own, bias, own, y, there, sizes[5], relu)
                         j += 1
                     c += block
+                    own = 0 if shared else c
                 if rest > 0:
                     at, to = x_start + i * sizes[2] + c, y_start + i * sizes[4] + c
                     for j in range(width):
                         here, there = at + j * sizes[3], to + j * sizes[5]
-                        last(table, x, here, sizes[3], w, c, bias, c, y, there, sizes[5], relu)
+                        last(table, x, here, sizes[3], w, own, bias, own, y, there, sizes[5], relu)
 
     return depthwise
 
 
 @functools.cache
-def depthwise_weight_grad(channels: int, taps: int, lanes: int) -> Kernel:
+def depthwise_weight_grad(channels: int, taps: int, lanes: int, shared: bool = False) -> Kernel:
     """dw[leaf, tap, c] += sum over pixels of x * dy, a block of channels that fits in registers at a time."""
     block = min(channels, max(1, SUMS // taps) * lanes)
     rest = channels % block
-    row, last = (depthwise_sums(size, taps, lanes) for size in (block, rest or block))
+    row, last = (depthwise_sums(size, taps, lanes, shared) for size in (block, rest or block))
 
     @kernel
     def depthwise_weight_grad(
@@ -89,7 +94,7 @@ def depthwise_weight_grad(channels: int, taps: int, lanes: int) -> Kernel:
         leaf: i64,
         first: i64,
     ) -> None:
-        # sizes: height and width of dy, x from one row of dy to the next, and from pixel to pixel.
+        # sizes: height and width of dy, x from row of dy to row and pixel to pixel, dy likewise.
         if first:
             for i in range(dw.shape[1]):
                 dw[leaf, i] = ZERO
@@ -97,12 +102,13 @@ def depthwise_weight_grad(channels: int, taps: int, lanes: int) -> Kernel:
         for n in range(lo, hi):
             x_start, dy_start = (n % x.shape[0]) * x.shape[1] + x_at, (n % dy.shape[0]) * dy.shape[1] + dy_at
             for i in range(sizes[0]):
-                at, from_ = x_start + i * sizes[2], dy_start + i * dy_row
-                c = 0
+                at, from_ = x_start + i * sizes[2], dy_start + i * sizes[4]
+                c, into = 0, start
                 while c <= channels - block:
-                    row(table, x, at + c, sizes[3], dy, from_ + c, channels, sizes[1], dw, start + c)
+                    row(table, x, at + c, sizes[3], dy, from_ + c, sizes[5], sizes[1], dw, into)
                     c += block
+                    into = start if shared else start + c
                 if rest > 0:
-                    last(table, x, at + c, sizes[3], dy, from_ + c, channels, sizes[1], dw, start + c)
+                    last(table, x, at + c, sizes[3], dy, from_ + c, sizes[5], sizes[1], dw, into)
 
     return depthwise_weight_grad

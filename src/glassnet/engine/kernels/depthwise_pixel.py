@@ -17,23 +17,27 @@ from glassnet.engine.machine.kernel import intrinsic
 
 
 @functools.cache
-def depthwise_pixels(channels: int, taps: int, pixels: int, widest: int) -> Callable[..., None]:
+def depthwise_pixels(
+    channels: int, taps: int, pixels: int, widest: int, shared: bool = False
+) -> Callable[..., None]:
     """The helper (table, x, at, x_pixel, w, w_at, bias, b_at, y, to, y_pixel, relu) for `pixels` neighbours.
 
     y[p, c] = bias[c] + sum over taps t of x[p, table[t, 0] + c] * w[table[t, 1] + c]; max(y, 0) where `relu`.
+    shared: all channels have the weights and the bias of the first.
     """
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
         table, x, at, x_pixel, w, w_at, bias, b_at, y, to, y_pixel, relu = values
         vectors = Vectors(builder, channels, widest)
+        factor = vectors.spread if shared else vectors.load
         from_ = [builder.add(at, builder.mul(x_pixel, I64(p))) for p in range(pixels)]
-        sums = {(p, v): vectors.load(F32, bias, b_at, v) for v in vectors for p in range(pixels)}
+        sums = {(p, v): factor(F32, bias, b_at, v) for v in vectors for p in range(pixels)}
         for t in range(taps):
             x_step, w_step = word_at(builder, table, 2 * t), word_at(builder, table, 2 * t + 1)
             places = [builder.add(start, x_step) for start in from_]
             weights = builder.add(w_at, w_step)
             for v in vectors:
-                weight = vectors.load(F32, w, weights, v)
+                weight = factor(F32, w, weights, v)
                 for p in range(pixels):
                     sums[p, v] = vectors.fma(vectors.load(F32, x, places[p], v), weight, sums[p, v])
         ends_in_relu = builder.icmp_signed("!=", relu, I64(0))
@@ -46,20 +50,22 @@ def depthwise_pixels(channels: int, taps: int, pixels: int, widest: int) -> Call
     @intrinsic(lower)
     def run(table, x, at, x_pixel, w, w_at, bias, b_at, y, to, y_pixel, relu) -> None:
         flat, weights, c = x.reshape(-1), w.reshape(-1), np.arange(channels)
+        own = 0 * c if shared else c
         for p in range(pixels):
-            sums = bias.reshape(-1)[b_at + c].copy()
+            sums = bias.reshape(-1)[b_at + own]
             for t in range(taps):
-                sums += flat[at + p * x_pixel + table[t, 0] + c] * weights[w_at + table[t, 1] + c]
+                sums += flat[at + p * x_pixel + table[t, 0] + c] * weights[w_at + table[t, 1] + own]
             y.reshape(-1)[to + p * y_pixel + c] = np.where((sums < 0) & (relu != 0), np.float32(0), sums)
 
     return run
 
 
 @functools.cache
-def depthwise_sums(channels: int, taps: int, widest: int) -> Callable[..., None]:
+def depthwise_sums(channels: int, taps: int, widest: int, shared: bool = False) -> Callable[..., None]:
     """The helper (table, x, at, x_pixel, dy, from_, dy_pixel, width, dw, to) for a row of `width` pixels.
 
     dw[table[t, 1] + c] += sum over pixels j of x[j*x_pixel + table[t, 0] + c] * dy[j*dy_pixel + c].
+    shared: the sum of all channels is added to the first.
     """
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
@@ -67,7 +73,8 @@ def depthwise_sums(channels: int, taps: int, widest: int) -> Callable[..., None]
         vectors = Vectors(builder, channels, widest)
         steps = [(word_at(builder, table, 2 * t), word_at(builder, table, 2 * t + 1)) for t in range(taps)]
         places = [builder.add(to, w_step) for _, w_step in steps]
-        start = [vectors.load(F32, dw, place, v) for place in places for v in vectors]
+        zero = vectors.constant(F32, 0.0)
+        start = [zero if shared else vectors.load(F32, dw, place, v) for place in places for v in vectors]
         before, body = builder.block, builder.append_basic_block()
         after = builder.append_basic_block()
         builder.cbranch(builder.icmp_signed(">", width, I64(0)), body, after)
@@ -97,7 +104,11 @@ def depthwise_sums(channels: int, taps: int, widest: int) -> Callable[..., None]
             ends.append(end)
         for t, place in enumerate(places):
             for i, v in enumerate(vectors):
-                vectors.store(F32, ends[t * len(gradients) + i], dw, place, v)
+                end = ends[t * len(gradients) + i]
+                if shared:
+                    vectors.add_all(end, dw, place)
+                else:
+                    vectors.store(F32, end, dw, place, v)
 
     @intrinsic(lower)
     def run(table, x, at, x_pixel, dy, from_, dy_pixel, width, dw, to) -> None:
@@ -105,6 +116,9 @@ def depthwise_sums(channels: int, taps: int, widest: int) -> Callable[..., None]
         gradient = dy.reshape(-1)[from_ + j * dy_pixel + c]
         for t in range(taps):
             products = x.reshape(-1)[at + j * x_pixel + table[t, 0] + c] * gradient
-            dw.reshape(-1)[to + table[t, 1] + c] += products.sum(axis=0)
+            if shared:
+                dw.reshape(-1)[to + table[t, 1]] += products.sum()
+            else:
+                dw.reshape(-1)[to + table[t, 1] + c] += products.sum(axis=0)
 
     return run

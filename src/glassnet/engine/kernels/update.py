@@ -11,15 +11,25 @@ import numpy as np
 from glassnet.engine.machine.kernel import Kernel, f32, f64, i64, inline, kernel
 
 RUN = 1024
+LARGEST = np.float32(3e38)
 
 
 @kernel
 def squared_norm(g: f32[1], sums: f64[1], lo: i64, hi: i64) -> None:
-    """sums[unit] = sum of g^2 over the unit, in float64: NaN or infinite where a gradient is."""
+    """sums[unit] = sum of g^2 over the unit: NaN or infinite where a gradient is.
+
+    In float32, which takes a quarter of the time; again in float64 where that overflows.
+    """
     for b in range(lo, hi):
-        total = np.float64(0)
-        for i in range(RUN * b, min(RUN * b + RUN, g.shape[0])):
-            total += np.float64(g[i]) * np.float64(g[i])
+        start, end = RUN * b, min(RUN * b + RUN, g.shape[0])
+        quick = np.float32(0)
+        for i in range(start, end):
+            quick += g[i] * g[i]
+        total = np.float64(quick)
+        if not quick <= LARGEST:  # a NaN too
+            total = np.float64(0)
+            for i in range(start, end):
+                total += np.float64(g[i]) * np.float64(g[i])
         sums[b] = total
 
 

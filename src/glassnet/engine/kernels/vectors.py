@@ -12,9 +12,9 @@ F32, I1, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.IntTy
 class Vectors:
     """`channels` neighbours as vectors of `lanes`, the last perhaps partly empty; iterates over starts."""
 
-    def __init__(self, builder: ir.IRBuilder, channels: int, widest: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, channels: int, widest: int, lanes: int = 0) -> None:
         self.builder, self.channels = builder, channels
-        self.lanes = next((n for n in (4, 8, 16) if channels <= n <= widest), widest)
+        self.lanes = lanes or next((n for n in (4, 8, 16) if channels <= n <= widest), widest)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(0, self.channels, self.lanes))
@@ -43,6 +43,25 @@ class Vectors:
         name = f"llvm.masked.store.v{self.lanes}{element.intrinsic_name}.p0"
         function = self.declare(name, ir.VoidType(), [kind, pointer.type, I32, mask.type])
         self.builder.call(function, [value, pointer, I32(2), mask])
+
+    def spread(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int) -> ir.Value:
+        """In all lanes what is `at` elements behind `base`, whatever the channels."""
+        pointer = self.builder.gep(self.builder.bitcast(base, element.as_pointer()), [at])
+        nothing = ir.Constant(ir.VectorType(element, self.lanes), ir.Undefined)
+        first = self.builder.insert_element(nothing, self.builder.load(pointer), I32(0))
+        return self.builder.shuffle_vector(first, nothing, self.constant(I32, 0))
+
+    def add_all(self, value: ir.Value, base: ir.Value, at: ir.Value) -> None:
+        """base[at] += the sum of all lanes, halves first."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = ([*range(lanes)], [*range(lanes, 2 * lanes)])
+            kinds = [ir.Constant(ir.VectorType(I32, lanes), half) for half in halves]
+            value = self.builder.fadd(*(self.builder.shuffle_vector(value, value, kind) for kind in kinds))
+        pointer = self.builder.gep(self.builder.bitcast(base, F32.as_pointer()), [at])
+        total = self.builder.extract_element(value, I32(0))
+        self.builder.store(self.builder.fadd(self.builder.load(pointer), total), pointer)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c."""

@@ -61,9 +61,16 @@ class Context:
     def image(self, symbol: Symbol) -> Image:
         return self.layout.image(symbol)
 
+    def extent(self, *symbols: Symbol | None) -> tuple[int, int]:
+        """(height, width) of images of one size, or of one long row where none has a halo."""
+        images = [self.image(symbol) for symbol in symbols if symbol is not None]
+        height, width = images[0].height, images[0].width
+        together = all(image.size == height * width for image in images)
+        return (1, height * width) if together else (height, width)
+
     def tile(self, spec: TileSpec) -> int:
-        """The address of a tile. A draft only notes that it needs it, and compiles nothing."""
-        if self.draft is None:
+        """The address of a tile. A draft compiles and loads nothing: it notes what is needed."""
+        if self.draft is None or spec.is_loaded(self.cpu):
             return spec.address(self.cpu)
         self.draft[spec] = None
         return 0

@@ -26,10 +26,10 @@ def table(rows: list[list[int]]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(len(rows), -1)
 
 
-def columns_at(channels: int, context: Context) -> list[tuple[int, Columns]]:
+def columns_at(channels: int, context: Context, *, few: bool = False) -> list[tuple[int, Columns]]:
     """(first channel, columns) for each run of channels that one tile computes."""
     result, start = [], 0
-    for columns in vector_shapes(channels, context.cpu):
+    for columns in vector_shapes(channels, context.cpu, few=few):
         result.append((start, columns))
         start += columns.channels
     return result
@@ -44,6 +44,29 @@ def tile(context: Context, rows: int, columns: Columns, **settings: Any) -> int:
 def is_depthwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
     """Whether every channel is a convolution of its own."""
     return geometry.groups > 1 and geometry.groups == inputs == outputs
+
+
+def by_channel(
+    geometry: Geometry, of: Image, to: Image, context: Context
+) -> tuple[tuple[int, int, int, bool], np.ndarray, list[int]] | None:
+    """What a depthwise kernel is compiled for, its taps and its walk through x and y; None where none fits.
+
+    It also takes one channel to one, as if image rows were pixels of many channels that share their weights.
+    Vectors of neighbours lie across cache lines wherever they like: narrow ones do so less often.
+    """
+    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+    (height, width), c, cpu = geometry.output, of.channels, context.cpu
+    single = c == to.channels == sw == 1
+    if not single and not is_depthwise(geometry, c, to.channels):
+        return None
+    corner = -geometry.padding[0] * of.row - geometry.padding[2] * c
+    taps = [[corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)]
+    down, across = (height, sh * of.row, to.row), (width, sw * c, c)
+    lanes = cpu.lanes // 2 if single and cpu.split else cpu.lanes
+    if single:
+        down, across = (1, 0, 0), down
+    walk = [step for pair in zip(down, across, strict=True) for step in pair]
+    return (width if single else c, len(taps), lanes, single), table(taps), walk
 
 
 @lowers("conv2d")
@@ -62,19 +85,15 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     )
     c, o = of.channels, to.channels
     top, _, left, _ = geometry.padding
-    corner = -top * of.row - left * c
     height, width = geometry.output
     macs = height * width * math.prod(w.shape)
     bias = context.flat(b) if b is not None else NOTHING
-    if is_depthwise(geometry, c, o):
-        taps = [
-            [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
-        ]
+    if (fit := by_channel(geometry, of, to, context)) is not None:
+        compiled_for, taps, walk = fit
         bias = bias if b is not None else np.zeros(c, np.float32)
-        sizes = [height, width, sh * of.row, sw * c, to.row, c, relu, to.height, to.width, 0]
-        kernel = depthwise.depthwise(c, len(taps), context.cpu.lanes)
-        arguments = (span(x), context.flat(w), bias, span(y), table(taps), ints(sizes))
-        return [Step(kernel, arguments, macs=macs)]
+        sizes = [*walk, relu, to.height, to.width, 0]
+        arguments = (span(x), context.flat(w), bias, span(y), taps, ints(sizes))
+        return [Step(depthwise.depthwise(*compiled_for), arguments, macs=macs)]
     settings = {"start": "bias" if b is not None else "zero", "relu": relu}
     own = c // groups
     tiles: list[list[int]] = []
@@ -257,13 +276,10 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     height, width = geometry.output
     parts = context.leaf_sums(total.size)
     macs = height * width * total.size
-    if is_depthwise(geometry, c, o):
-        taps = [
-            [corner + u * dh * of.row + v * dw * c, (u * kw + v) * c] for u in range(kh) for v in range(kw)
-        ]
-        sizes = ints((height, width, sh * of.row, sw * c))
-        kernel = depthwise.depthwise_weight_grad(c, len(taps), context.cpu.lanes)
-        step = Step(kernel, (span(x), span(dy), parts, table(taps), sizes), macs=macs)
+    if (fit := by_channel(geometry, of, by, context)) is not None:
+        compiled_for, taps, walk = fit
+        kernel = depthwise.depthwise_weight_grad(*compiled_for)
+        step = Step(kernel, (span(x), span(dy), parts, taps, ints(walk)), macs=macs)
         return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
     tiles = []
     outer = (0, 0)
@@ -272,7 +288,7 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
             out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
             if dw == 1 and groups == 1 and kh > 1 and kh * kw * c <= most:  # all weights in one tile
                 outer = (dh * of.row, kw * c * o)
-                one = _weight_tile(context, kh * kw * c, columns, inner=kw * c)
+                one = weight_tile(context, kh * kw * c, columns, inner=kw * c)
                 tiles.append([*one, corner, out, out, height])
                 continue
             runs = (
@@ -285,7 +301,7 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
                 for rows in plan_rows(length, most):
                     enter = corner + (u * dh + above * sh) * of.row + v * dw * c + g * own + at
                     into = ((u * kw + v) * own + at) * o + out
-                    addresses = _weight_tile(context, rows, columns)
+                    addresses = weight_tile(context, rows, columns)
                     tiles.append([*addresses, enter, above * by.row + out, into, inside])
                     at += rows
     strides = ints((1, outer[0], sh * of.row, sw * c, by.row, o, o, outer[1]))
@@ -296,7 +312,7 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     ]
 
 
-def _weight_tile(context: Context, rows: int, columns: Columns, *, inner: int = 0) -> tuple[int, int]:
+def weight_tile(context: Context, rows: int, columns: Columns, *, inner: int = 0) -> tuple[int, int]:
     """The tiles that start a leaf's sum, and that add to it."""
     fresh, adding = (tile(context, rows, columns, start=start, inner=inner) for start in ("zero", "load"))
     return fresh, adding

@@ -100,18 +100,16 @@ def global_avg_pool2d_grad(operation: Operation, context: Context) -> list[Step]
 
 @lowers("elementwise")
 def elementwise(operation: Operation, context: Context) -> list[Step]:
-    y = context.image(operation.outputs[0])
     settings = operation.settings
     kernel = elementwise_kernel(settings["function"], len(operation.inputs), settings["scalars"])
     operands = (*map(span, operation.inputs), span(operation.outputs[0]))
-    return [Step(kernel, (*operands, y.height, y.width))]
+    return [Step(kernel, (*operands, *context.extent(*operation.inputs, *operation.outputs)))]
 
 
 @lowers("relu_mask")
 def relu_mask(operation: Operation, context: Context) -> list[Step]:
-    dx = context.image(operation.outputs[0])
-    arguments = (span(operation.outputs[0]), span(operation.inputs[1]), dx.height, dx.width)
-    return [Step(mask_by_output, arguments)]
+    dx, y = operation.outputs[0], operation.inputs[1]
+    return [Step(mask_by_output, (span(dx), span(y), *context.extent(dx, y)))]
 
 
 @lowers("add")

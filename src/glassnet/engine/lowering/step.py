@@ -21,10 +21,9 @@ def gather(operation: Operation, context: Context) -> list[Step]:
     """Images by index, normalised, as the first step of each few samples."""
     images, index, scale, shift = (context.array(s) for s in operation.reads())
     y = operation.outputs[0]
-    to = context.image(y)
     make = feed.gather_bytes if images.dtype == "uint8" else feed.gather_floats
-    arguments = (images.reshape(len(images), -1), index, scale, shift, span(y), to.height, to.width)
-    return [Step(make(to.channels), arguments)]
+    arguments = (images.reshape(len(images), -1), index, scale, shift, span(y), *context.extent(y))
+    return [Step(make(context.image(y).channels), arguments)]
 
 
 @lowers("export")

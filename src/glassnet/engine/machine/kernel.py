@@ -132,6 +132,7 @@ class Kernel:
         self.arguments = {name: kind for name, kind in self.parameters.items() if name not in EXECUTOR}
         self._signature = inspect.signature(python)
         self._addresses: dict[tuple[bool, Cpu], int] = {}
+        self._fingerprint = b""
         functools.update_wrapper(self, python)
 
     def __repr__(self) -> str:
@@ -165,6 +166,10 @@ class Kernel:
             self._addresses[key] = publish(self, self.interpret, key[1])
         return self._addresses[key]
 
+    def is_loaded(self, cpu: Cpu) -> bool:
+        """Whether its address is known in this process."""
+        return (interpreted(), cpu) in self._addresses
+
     def interpret(self, block: int, lo: int, hi: int, leaf: int, first: int, worker: int) -> None:
         """What the compiled form does, in plain Python: `block` is the address of an argument block."""
         values: dict[str, Any] = dict(zip(EXECUTOR, (lo, hi, leaf, first, worker), strict=True))
@@ -177,7 +182,10 @@ class Kernel:
 
     def fingerprint(self) -> bytes:
         """Hash of the function's code, of the helpers it calls and of the constants it reads."""
-        return hashlib.sha256(repr((self.parameters, _described(self.python))).encode()).digest()
+        if not self._fingerprint:
+            described = repr((self.parameters, _described(self.python)))
+            self._fingerprint = hashlib.sha256(described.encode()).digest()
+        return self._fingerprint
 
     def module(self, cpu: Cpu, symbol: str) -> Any:
         """Optimised LLVM IR of the entry, as `cache` asks for it."""

@@ -133,6 +133,9 @@ def wait(spins: int) -> int:
 @inline
 def _barrier(control: Words) -> None:
     """Wait until all workers are here; whoever comes last puts the leaves back."""
+    if control[WORKERS] == 1:
+        control[NEXT_LEAF] = 0
+        return
     phase = atomic_load(control, PHASE)
     if atomic_add(control, ARRIVED, 1) == control[WORKERS] - 1:
         atomic_store(control, NEXT_LEAF, 0)

@@ -24,8 +24,12 @@ from glassnet.engine.machine.kernel import PYTHON_AT, intrinsic, publish
 from glassnet.engine.machine.tile_ir import FLOATS, SIGNATURE, tile_module
 from glassnet.errors import EngineError
 
+SUMS = 8
+"""Multiply-adds that a core has on their way at once: two a cycle, each of four cycles."""
+
 # Of a vector of half the width on a processor that splits the widest, measured on Zen 4 (ideally one half).
 _TIME_OF_HALF = 0.55
+_TIME_ACROSS = 1.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TileSpec:
 
     Row i of A and of C is at (i // inner) * outer stride + (i % inner) * row stride; `inner` 0: all rows.
     Sums start at zero, at what C holds ("load") or at a bias; `relu` ends with max(sum, 0) and keeps NaN.
+    Each sum is that of `parts`, of which K is a multiple and which take turns: few sums wait for each other.
     """
 
     rows: int
@@ -43,6 +48,7 @@ class TileSpec:
     start: Literal["zero", "load", "bias"] = "zero"
     relu: bool = False
     inner: int = 0
+    parts: int = 1
 
     @property
     def channels(self) -> int:
@@ -53,7 +59,8 @@ class TileSpec:
     def name(self) -> str:
         """For messages and files: tile_14x32 computes 14 rows of 32 channels."""
         inner = f"_{self.inner}" if self.inner else ""
-        return f"tile_{self.rows}x{self.channels}{inner}_{self.start}{'_relu' if self.relu else ''}"
+        parts = f"_by_{self.parts}" if self.parts > 1 else ""
+        return f"tile_{self.rows}x{self.channels}{inner}{parts}_{self.start}{'_relu' if self.relu else ''}"
 
     def fingerprint(self) -> bytes:
         return repr(self).encode()
@@ -66,12 +73,21 @@ class TileSpec:
 
     def address(self, cpu: Cpu | None = None) -> int:
         """Where the tile starts, for `call_tile`."""
-        return _address(self, cpu or host())
+        key = self, cpu or host()
+        if key not in _ADDRESSES:
+            _ADDRESSES[key] = _load(*key)
+        return _ADDRESSES[key]
+
+    def is_loaded(self, cpu: Cpu) -> bool:
+        """Whether its address is known in this process."""
+        return (self, cpu) in _ADDRESSES
 
 
-@functools.cache
-def _address(spec: TileSpec, cpu: Cpu) -> int:
-    needed = spec.rows * spec.vectors + spec.vectors + 1
+_ADDRESSES: dict[tuple[TileSpec, Cpu], int] = {}
+
+
+def _load(spec: TileSpec, cpu: Cpu) -> int:
+    needed = spec.rows * spec.vectors * spec.parts + spec.vectors + 1
     if needed > cpu.registers:
         raise EngineError(f"{spec} needs {needed} vector registers; {cpu.name} has {cpu.registers}.")
     return publish(spec, functools.partial(twin, spec), cpu)
@@ -94,22 +110,29 @@ class Columns:
         return (cpu.registers - 1) // self.vectors - 1
 
 
-def vector_shapes(channels: int, cpu: Cpu) -> list[Columns]:
+def vector_shapes(channels: int, cpu: Cpu, *, few: bool = False) -> list[Columns]:
     """Cut output channels into columns for tiles, of the vector length that takes the least time.
 
     With vectors of 16 that run in two halves, 8 channels take one vector of 8, 10 one of 16 of which 6 lanes
-    idle, 100 seven of 16 in tiles of 3, 2 and 2.
+    idle, 100 seven of 16 in tiles of 3, 2 and 2. Where there are so `few` samples that weights are used once,
+    10 take two vectors of 8: wider ones would lie across two cache lines, more often than not.
     """
 
     def time(lanes: int) -> tuple[float, int]:
         half = 2 * lanes <= cpu.lanes and cpu.split
-        return -(-channels // lanes) * (_TIME_OF_HALF if half else 1.0), lanes
+        across = _TIME_ACROSS if few and channels < lanes else 1.0
+        return -(-channels // lanes) * (_TIME_OF_HALF if half else 1.0) * across, lanes
 
     lanes = min((n for n in (4, 8, 16) if n <= cpu.lanes), key=time)
     vectors = -(-channels // lanes)
     last = channels - (vectors - 1) * lanes
     groups = [vectors] if vectors == 1 else [2 + vectors % 2] + [2] * (vectors // 2 - 1)
     return [Columns(n, lanes, lanes) for n in groups[:-1]] + [Columns(groups[-1], lanes, last)]
+
+
+def plan_parts(sums: int, terms: int) -> int:
+    """Into how many parts to cut each of a tile's `sums` of `terms`, where they are too few to be quick."""
+    return next(n for n in range(max(1, SUMS // sums), 0, -1) if terms % n == 0)
 
 
 def plan_rows(rows: int, max_rows: int) -> list[int]:

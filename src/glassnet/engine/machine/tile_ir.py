@@ -51,9 +51,11 @@ class _Builder:
             self._row("a", *place) for place, m in zip(self.places, self.multiples, strict=True) if m == 0
         ]
         self.odd = {n: builder.mul(self.at["a_row"], I64(n)) for n in (1, 3, 5, 7)}
-        for i, value in enumerate(self._loop("rsk", heads, self.at["b"], sums)):
+        zero = ir.Constant(self.vector, [0.0] * spec.lanes)
+        others = [zero] * (len(sums) * (spec.parts - 1))
+        ended = self._loop("rsk", heads, self.at["b"], sums + others)
+        for i, value in enumerate(self._added(ended)):
             if spec.relu:
-                zero = ir.Constant(self.vector, [0.0] * spec.lanes)
                 value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
             row, v = divmod(i, spec.vectors)
             self._store(value, outputs[row], v)
@@ -62,8 +64,9 @@ class _Builder:
     def _loop(self, levels: str, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         """The loop over levels[0] around those over the rest; returns the sums after it. Counts are >= 1."""
         if not levels:
-            return self._step(heads, b, sums)
+            return self._steps(heads, b, sums)
         builder, level = self.builder, levels[0]
+        turns = I64(self.spec.parts if level == "k" else 1)
         before, body, after = builder.block, builder.append_basic_block(level), builder.append_basic_block()
         builder.branch(body)
         builder.position_at_end(body)
@@ -71,15 +74,39 @@ class _Builder:
         phis = [builder.phi(value.type) for value in entering]
         left, b_here, heads_here = phis[0], phis[1], phis[2 : 2 + len(heads)]
         summed = self._loop(levels[1:], heads_here, b_here, phis[2 + len(heads) :])
-        fewer = builder.sub(left, I64(1))
-        moved = [self._opaque(builder.gep(head, [self.at[f"a_{level}"]])) for head in heads_here]
-        leaving = [fewer, builder.gep(b_here, [self.at[f"b_{level}"]]), *moved, *summed]
+        fewer = builder.sub(left, turns)
+        a_step, b_step = (builder.mul(self.at[f"{operand}_{level}"], turns) for operand in "ab")
+        moved = [self._opaque(builder.gep(head, [a_step])) for head in heads_here]
+        leaving = [fewer, builder.gep(b_here, [b_step]), *moved, *summed]
         for phi, first, following in zip(phis, entering, leaving, strict=True):
             phi.add_incoming(first, before)
             phi.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed(">", fewer, I64(0)), body, after)
         builder.position_at_end(after)
         return summed
+
+    def _steps(self, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """As many k as sums have parts, each added to its own."""
+        builder, result, each = self.builder, [], self.spec.rows * self.spec.vectors
+        for part in range(self.spec.parts):
+            a_step, b_step = (builder.mul(self.at[f"{operand}_k"], I64(part)) for operand in "ab")
+            moved = [builder.gep(head, [a_step]) for head in heads] if part else heads
+            result += self._step(
+                moved, builder.gep(b, [b_step]) if part else b, sums[part * each : (part + 1) * each]
+            )
+        return result
+
+    def _added(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """The parts of each sum added up, neighbours first."""
+        each = self.spec.rows * self.spec.vectors
+        parts = [sums[i : i + each] for i in range(0, len(sums), each)]
+        while len(parts) > 1:
+            pairs = [
+                [self.builder.fadd(p, q) for p, q in zip(one, other, strict=True)]
+                for one, other in zip(parts[::2], parts[1::2], strict=False)
+            ]
+            parts = pairs + parts[2 * len(pairs) :]
+        return parts[0]
 
     def _step(self, heads: list[ir.Value], b: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         """One k: every row's number of A times the vectors of B, added to the sums."""
