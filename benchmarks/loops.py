@@ -3,8 +3,9 @@
     python benchmarks/loops.py
 
 The loops are those of tests/naive.py, over NumPy arrays. They are timed on a few images and multiplied: each
-costs them the same. All times are of one thread; weights after those few images are compared first. A call
-sets up a plan and then runs its epoch, which is also given alone.
+costs them the same. All times are of one thread; weights after those few images are compared first. Images in
+float32 run on the compiled engine, where a call sets up a plan and then runs its epoch, which is also given
+alone; in float64 the same program runs on the reference backend.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def images(X: ArrayLike, layout: str) -> Array:
 def network(x: Array, kernel_size: int, filters: int, targets: Array) -> gn.Sequential:
     """Conv, valid -> ReLU -> Flatten (H', W', F) -> Linear, in the precision of x."""
     layers = [gn.Conv2d(filters, kernel_size), gn.ReLU(), gn.Flatten(), gn.Linear(targets.shape[-1])]
-    return gn.Sequential(layers, input_shape=x.shape[1:]).as_dtype(x.dtype.type)
+    net = gn.Sequential(layers, input_shape=x.shape[1:])
+    return net if x.dtype == np.float32 else net.as_dtype(np.float64)
 
 
 def drawn(*shape: int) -> Array:
