@@ -152,6 +152,8 @@ def test_images_that_cannot_be_read_are_named(trained, capsys):
     result, err = run_json(capsys, "predict", trained, "photos/cat")
     assert len(result["predictions"]) == 10 and result["unreadable"] == ["photos/cat/broken.jpg"]
     assert "Left out, for they cannot be read: 1\n  photos/cat/broken.jpg is " in err
+    result, _ = run_json(capsys, "predict", trained, "gone.png", "photos/cat/1.png")
+    assert (len(result["predictions"]), result["unreadable"]) == (1, ["gone.png"])
 
 
 @pytest.mark.parametrize(

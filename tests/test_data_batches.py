@@ -101,17 +101,18 @@ LABELS = np.repeat([0, 1, 3], [40, 7, 3])
 
 def test_a_balanced_epoch_takes_as_many_of_each_class():
     plan = BatchPlan(50, 8, seed=2, balance=LABELS)
-    one_less = set()
+    one_less, seen = set(), set()
     for epoch in range(20):
         order = plan.order(epoch)
         counts = np.bincount(LABELS[order], minlength=4)
+        seen |= set(order.tolist())
         assert len(order) == 50 and counts[2] == 0 and sorted(counts[[0, 1, 3]]) == [16, 17, 17]
         one_less |= {label for label in (0, 1, 3) if counts[label] == 16}
         for label in (1, 3):  # all before any of them comes again
             times = np.bincount(order, minlength=50)[label == LABELS]
             assert times.max() - times.min() <= 1
         assert np.bincount(order, minlength=50)[:40].max() == 1
-    assert one_less == {0, 1, 3}
+    assert one_less == {0, 1, 3} and len(seen) == 50
     np.testing.assert_array_equal(BatchPlan(50, 10, seed=2, balance=LABELS).order(5), plan.order(5))
     assert not np.array_equal(plan.order(5), plan.order(6))
 

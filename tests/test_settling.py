@@ -54,6 +54,8 @@ def test_settings_lie_over_what_suits_the_data(folder):
     config, _ = settle({"data": "photos", "epochs": 7, "augment": {"shift": 1}}, "optimizer.lr=0.5")
     assert (config.epochs, config.optimizer.lr, config.optimizer.momentum) == (7, 0.5, 0.9)
     assert config.augment == Augment(shift=1)
+    config, _ = settle({"data": "photos", "model_options": {"width": 8}})
+    assert config.model_options == {"width": 8}
     config, _ = settle({"data": "photos"}, "augment.shift=1", "model_options.width=8")
     assert config.augment.shift == 1 and config.augment.horizontal_flip == 0.5
     assert config.model_options["width"] == 8 and config.model_options["stages"] == 3

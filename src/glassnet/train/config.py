@@ -164,8 +164,8 @@ class TrainConfig(BaseModel):
         defaults = cls(data="").to_dict()
         del defaults["data"]
         recipe = recipe_for(str(settings.get("data")), data)
-        for whole in {"augment", "model_options"} & settings.keys():
-            recipe.pop(whole, None)
+        if "model_options" in settings:
+            recipe.pop("model_options", None)
         return cls(**merged(merged(defaults, recipe), settings))
 
     @classmethod
