@@ -114,11 +114,12 @@ def test_narrower_vectors_agree(layers, lanes, monkeypatch):
     net, twin = network(layers()), network(layers()).as_dtype(np.float64)
     asked = []
 
-    def narrow():
+    def narrow(name):
         asked.append(lanes)
         return host().limited(lanes)
 
-    monkeypatch.setattr(compiling, "host", narrow)
+    for place in ("glassnet.train.compiled.processor", "glassnet.engine.machine.cpu.processor"):
+        monkeypatch.setattr(place, narrow)
     outcome = train(net, "compiled", Recipe(steps=4))
     assert asked
     assert_alike(outcome, train(twin, "reference", Recipe(steps=4)), 1e-5)

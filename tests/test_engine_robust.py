@@ -21,8 +21,8 @@ from glassnet.data import Split
 from glassnet.engine import compile as compiling
 from glassnet.errors import EngineError, NotFiniteError
 from glassnet.preprocessing import Preprocessing
-from glassnet.train.compiled import CompiledStepper
 from glassnet.train.batch import Part
+from glassnet.train.compiled import CompiledStepper
 from glassnet.train.stepper import Change, Clip, make_stepper
 from messages import message_of
 from networks import NETWORKS, Recipe, images, network, train

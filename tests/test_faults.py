@@ -57,6 +57,13 @@ def test_an_epoch_after_the_last_checkpoint_is_told_of_once(tmp_path):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
+def test_a_run_that_died_while_it_wrote_a_model_leaves_nothing_of_it(tmp_path):
+    train(tmp_path / "run", DeathAfterEpoch())
+    (tmp_path / "run" / ".best.gnet.1539.part").write_bytes(b"half of a model")
+    resume(tmp_path / "run", data=FEW)
+    assert not list((tmp_path / "run").glob(".*.part"))
+
+
 def test_a_run_that_died_while_it_drew_its_pictures_is_not_finished(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(plots, "draw_curves", die)

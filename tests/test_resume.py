@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import glassnet as gn
 from glassnet.data.augment import Augment
+from glassnet.engine.machine.cpu import host, processor
 from glassnet.errors import CheckpointError, RunFolderError
 from glassnet.train import Callback, Interrupted, resume
 from messages import message_of
 
 DIGITS = gn.data.load("digits")
 FEW = gn.data.Dataset("digits", DIGITS.train[:150], DIGITS.test[:40], DIGITS.test[40:90])
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "warnings"}  # a look is taken when there is time
 
 SETTINGS = {
     "plain": {},
@@ -230,3 +232,36 @@ def test_an_average_of_weights_is_what_is_evaluated_and_kept(tmp_path):
         run = gn.fit(net, FEW, epochs=2, ema=0.9999, backend=backend, callbacks=[weights])
         np.testing.assert_allclose(net["linear_1"].weight, weights.average, rtol=1e-4, atol=1e-6)
         assert run.val.loss == run.history[-1].val_loss
+
+
+# Processors
+
+
+def test_another_kind_of_processor_is_said(tmp_path, monkeypatch, caplog):
+    stopped(tmp_path / "run")
+    monkeypatch.setattr("glassnet.train.compiled.processor", lambda name: replace(host(), name="another"))
+    resume(tmp_path / "run", data=FEW)
+    said = [message for message in caplog.messages if "its bits may come out otherwise" in message]
+    assert len(said) == 1
+    assert said[0].startswith(f"This run began on {host().name} with ") and "here is another with" in said[0]
+
+
+def test_one_kind_of_code_for_all_processors(tmp_path):
+    """Its bits are its own, and repeated; the numbers are nearly those of this processor's own code."""
+    runs = [gn.fit(network(), FEW, epochs=2, seed=3, processor="x86-64-v3") for _ in range(2)]
+    own = gn.fit(network(), FEW, epochs=2, seed=3)
+    losses, again, others = ([record.loss for record in run.history] for run in (*runs, own))
+    assert losses == again
+    np.testing.assert_allclose(losses, others, rtol=1e-3)
+    train(tmp_path / "whole", "compiled", processor="x86-64-v3")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", "compiled", [Stop(7)], processor="x86-64-v3")
+    net, _ = resume(tmp_path / "stopped", data=FEW)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+    assert net.processor == "x86-64-v3"
+
+
+def test_the_processor_decides_the_code():
+    assert processor("host") is host()
+    common = processor("x86-64-v3")
+    assert (common.lanes, common.registers, common.l2) == (8, 16, 512 << 10)

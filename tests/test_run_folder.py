@@ -42,7 +42,7 @@ def test_what_lies_in_the_folder(finished):
     assert run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
         *(".lock", "best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json", "last.gnet"),
-        "metrics.jsonl",
+        *("metrics.jsonl", "report.html"),
     ]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]

@@ -41,6 +41,10 @@ class EngineError(GlassnetError, RuntimeError):
     """The compiled engine cannot run what it was asked to run."""
 
 
+class OutOfMemoryError(GlassnetError, MemoryError):
+    """More memory is needed than there is; nothing that was there before is lost."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'conv2d'?` for a near miss, else the list of choices; ready to append to an error."""
     from difflib import get_close_matches  # not needed to import glassnet

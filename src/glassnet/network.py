@@ -47,8 +47,8 @@ class Sequential(Chain):
         self.classes: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.loss: Loss = SoftmaxCrossEntropy()
-        self.backend = "auto"
-        self._predictor: tuple[str, Callable[[np.ndarray], np.ndarray]] | None = None
+        self.backend, self.processor = "auto", "host"
+        self._predictor: tuple[tuple[str, str], Callable[[np.ndarray], np.ndarray]] | None = None
         if input_shape is not None:
             self.build_named("", tuple(input_shape), np.random.default_rng(seed))
             self.store = Store(self.walk())
@@ -143,19 +143,22 @@ class Sequential(Chain):
 
     def predictor(self) -> Callable[[np.ndarray], np.ndarray]:
         """Inputs (N, H, W, C) -> scores (N, K), on this network's backend; recorded and compiled once."""
-        if self._predictor is None or self._predictor[0] != self.backend:
-            self._predictor = self.backend, self._new_predictor()
+        place = self.backend, self.processor
+        if self._predictor is None or self._predictor[0] != place:
+            self._predictor = place, self._new_predictor()
         return self._predictor[1]
 
     def _new_predictor(self) -> Callable[[np.ndarray], np.ndarray]:
         shape = self.built().input_shape or ()
         if choose_backend(self.backend) == "compiled" and self.store.values.dtype == np.float32:
+            from glassnet.engine.machine.cpu import processor
             from glassnet.engine.steps import Prediction
             from glassnet.plan.symbols import RecordingError
 
             capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
-                return Prediction(self, shape, capacity=capacity, host_ops=ReferenceOps)
+                cpu = processor(self.processor)
+                return Prediction(self, shape, capacity=capacity, cpu=cpu, host_ops=ReferenceOps)
             except RecordingError as error:
                 if self.backend == "compiled":
                     raise

@@ -43,7 +43,7 @@ VARIATIONS = (
     (SELDOM, "model=small_norm", "accumulate=2", "val_fraction=0.0", "backend=reference"),
 )
 THREADS = (1, 2, 3)
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "warnings"}  # a look at the run's health is taken when there is time
 STARTING = 0.2
 """How many of the kills may fall into a program's start; the others come after a checkpoint of its own."""
 SAVING = 0.4

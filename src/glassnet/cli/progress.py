@@ -91,15 +91,38 @@ def progress(output: Output) -> Iterator[Callback]:
     console = Console(file=output.stream)
     if not console.is_terminal:
         lines = Lines(output)
-        with compiling(lines.say):
+        with heard(lines.say):
             yield lines
         return
     bar = Bar(console)
     try:
-        with compiling(bar.say):
+        with heard(bar.say):
             yield bar
     finally:
         bar.progress.stop()
+
+
+class Warnings(logging.Handler):
+    """Says what is logged as a warning, such as what ails a run."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(f"Warning: {record.getMessage()}")
+
+
+@contextmanager
+def heard(say: Callable[[str], None]) -> Iterator[None]:
+    """Compiling and warnings inside are said."""
+    log, handler = logging.getLogger("glassnet.train"), Warnings(say)
+    log.addHandler(handler)
+    try:
+        with compiling(say):
+            yield
+    finally:
+        log.removeHandler(handler)
 
 
 class Compiling(logging.Handler):

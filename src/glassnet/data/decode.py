@@ -22,8 +22,8 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 DRAFTED: Final = ("JPEG", "MPO")
 """Formats, by Pillow's names, that decode at a fraction of their size. MPO is a JPEG with more pictures."""
 
-MAX_PIXELS: Final = 178_956_970
-"""Pillow's own limit. A file that says it holds more is refused before memory is taken."""
+MAX_PIXELS: Final = 60_000_000
+"""A file that says it holds more is refused before memory is taken: decoding takes up to 15 bytes a pixel."""
 
 MAX_BYTES: Final = 1 << 29
 """The largest file that is read, 537 MB."""

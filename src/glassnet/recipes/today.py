@@ -1,7 +1,7 @@
 """What the data of the published systems gets today: MNIST in seconds, and MNIST at its best.
 
-Networks and settings were chosen on the last 10,000 training images, which a chosen recipe then trains on too;
-the test images had no part in it.
+Networks and settings were chosen on the last 10,000 training images, which a chosen recipe then trains on
+too; the test images had no part in it.
 """
 
 from __future__ import annotations

@@ -15,16 +15,21 @@ from glassnet.train.run_folder import RunFolder
 
 @dataclass
 class Training:
-    """A run in progress, as callbacks see it. Setting `stop` to a reason ends it after this epoch."""
+    """A run in progress, as callbacks see it. Setting `stop` to a reason ends it after this epoch.
+
+    machine: what its bits depend on, beside the settings. warnings: what was said of its health.
+    """
 
     net: Sequential
     config: TrainConfig
     backend: str
+    machine: str
     folder: RunFolder | None
     batches: int
     train_samples: int
     val_samples: int
     history: list[EpochRecord] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     stop: str | None = None
     interrupted: bool = False
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from glassnet.data import Split
+from glassnet.engine.machine.cpu import processor
 from glassnet.engine.steps import TrainingStep
 from glassnet.losses import Loss
 from glassnet.network import Sequential
@@ -39,6 +40,8 @@ class CompiledStepper:
         images = np.ascontiguousarray(split.images)
         scale, shift = split.preprocessing.scale_shift(images.dtype)
         self._net, self._loss = net, 0.0
+        cpu = processor(net.processor)
+        self.machine = f"{cpu.name} with {cpu.lanes} lanes and {cpu.l2 >> 10} KiB of cache"
         self._step = TrainingStep(
             net,
             loss,
@@ -49,8 +52,10 @@ class CompiledStepper:
             capacity=capacity,
             seed=seed,
             augmented=augmented,
+            cpu=cpu,
             host_ops=ReferenceOps,
         )
+        net.predictor()  # what prediction needs is known to be there before the first step
         self.most = self._step.most
 
     @contextmanager

@@ -108,6 +108,8 @@ class TrainConfig(BaseModel):
     sampling: each image once an epoch, or as many of each class ("balanced"): see BatchPlan.
     seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
     ema: decay of the moving average of weights that is evaluated and kept; after few steps it is shorter.
+    processor: what the compiled engine makes code for. Another kind of processor sums in another order;
+    "x86-64-v3" (any with AVX2) gives all x86 machines the same code, at some cost in speed.
     progressive: input sizes as parts of the whole, such as [0.5, 0.75]: the run is cut in as many parts and
     one, and the last is at the whole size.
     tta: "flip" averages predictions over an image and its mirror image, also those of the saved model.
@@ -142,6 +144,7 @@ class TrainConfig(BaseModel):
     checkpoint_minutes: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     checkpoint_steps: int = Field(default=0, ge=0)
     backend: Literal["auto", "reference", "compiled"] = "auto"
+    processor: Literal["host", "x86-64-v3"] = "host"
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -243,5 +246,5 @@ def toml_value(text: str) -> Any:
     """The TOML value of a text, or the text itself where it is none: adam needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (RecursionError, ValueError):
         return text

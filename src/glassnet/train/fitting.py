@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from glassnet.data.augment import Augment
 from glassnet.data.dataset import stratified
 from glassnet.data.fingerprint import changes, fingerprint
 from glassnet.data.labels import hard
-from glassnet.errors import CheckpointError, DataError, RunFolderError
+from glassnet.errors import CheckpointError, DataError, OutOfMemoryError, RunFolderError
 from glassnet.losses import Loss
 from glassnet.network import Sequential
 from glassnet.optim import SGD, Optimizer
@@ -27,10 +28,11 @@ from glassnet.train.callbacks import Callback, Checkpoint, EarlyStopping, Metric
 from glassnet.train.checkpoint import Checkpoints
 from glassnet.train.checks import batch_plan, check_network, check_watching, checked_weights
 from glassnet.train.config import TrainConfig
+from glassnet.train.health import Health
 from glassnet.train.loop import Loop
 from glassnet.train.models import build_model, tables_of
 from glassnet.train.records import Run
-from glassnet.train.resume import Facts, Saver, Tensors, put_facts, put_learning, put_tensors
+from glassnet.train.resume import Facts, Saver, Tensors, put_facts, put_layers, put_tensors
 from glassnet.train.run_folder import RunFolder
 from glassnet.train.run_lock import RunLock
 from glassnet.train.settling import balanced, load_data
@@ -66,6 +68,7 @@ def fit(
     checkpoint_minutes: float = 1.0,
     checkpoint_steps: int = 0,
     backend: str = "auto",
+    processor: str = "host",
     run_dir: Path | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Run:
@@ -117,6 +120,7 @@ def fit(
         checkpoint_minutes=checkpoint_minutes,
         checkpoint_steps=checkpoint_steps,
         backend=backend,
+        processor=processor,
     )
     return run(net, dataset, config, sample_weight=sample_weight, run_dir=run_dir, callbacks=callbacks)
 
@@ -148,12 +152,27 @@ def run(
 ) -> Run:
     """Check everything, train, evaluate: what `fit` does, once its settings are a config."""
     config = balanced(config, data)
-    loop = prepare(net, data, config, sample_weight)
-    if run_dir is None:
-        return start(loop, None, callbacks)
-    folder = RunFolder.new(run_dir, config, data.report)
-    with RunLock(folder.path):
-        return start(loop, folder, callbacks)
+    with explained(data):
+        loop = prepare(net, data, config, sample_weight)
+        if run_dir is None:
+            return start(loop, None, callbacks)
+        folder = RunFolder.new(run_dir, config, data.report)
+        with RunLock(folder.path):
+            return start(loop, folder, callbacks)
+
+
+@contextmanager
+def explained(data: Dataset) -> Iterator[None]:
+    """Where memory runs out, say for what."""
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"Training on {data.name} needs more memory than there is. Use a smaller batch_size or network, "
+            f"or cut batches in more parts with accumulate. ({error})"
+        ) from error
 
 
 def resume(
@@ -175,6 +194,7 @@ def resume(
     with RunLock(folder.path):
         if folder.finished:
             raise RunFolderError(f"The run {folder.path} is finished. Train a new one to go further.")
+        folder.remove_unfinished()
         config = TrainConfig.from_toml(folder.path / "config.toml")
         dataset = load_data(config) if data is None else as_dataset(data)
         tensors, facts = Checkpoints(folder.path / "checkpoints").latest()
@@ -184,7 +204,7 @@ def resume(
                 "train anew with the new settings."
             )
         net = build_model(config, dataset) if net is None else net
-        put_learning(net.built(), facts["learning"])
+        put_layers(net.built(), facts)
         loop = prepare(net, dataset, config, sample_weight)
         if differences := changes(facts["data"], fingerprint(loop.data, loop.batches.sample_weight)):
             raise CheckpointError(
@@ -196,7 +216,8 @@ def resume(
                 f"The run {folder.path} began on the {facts['backend']} backend, which is not to be had "
                 f"here: {loop.training.backend} would give other bits."
             )
-        return net, start(loop, folder, callbacks, (tensors, facts))
+        with explained(loop.data):
+            return net, start(loop, folder, callbacks, (tensors, facts))
 
 
 def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: ArrayLike | None) -> Loop:
@@ -208,7 +229,7 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
     plan = batch_plan(config, net, data.train)
     net.classes, net.loss = data.classes, config.loss
     net.preprocessing = replace(data.preprocessing, tta=config.tta)
-    net.backend = config.backend
+    net.backend, net.processor = config.backend, config.processor
     for kind in config.optimizer.kinds():
         net.store.add_optimizer_state(kind)
         net.store.optimizer[kind][:] = 0  # a run starts without the momentum of an earlier one
@@ -229,7 +250,7 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
     nets = {size: at_size(net, size) for size in sizes}
     stepper = stepper_of(net)
     samples, val_samples = len(data.train), 0 if data.val is None else len(data.val)
-    training = Training(net, config, stepper.backend, None, len(plan), samples, val_samples)
+    training = Training(net, config, stepper.backend, stepper.machine, None, len(plan), samples, val_samples)
     batches = Batches(
         data.train,
         config.loss,
@@ -252,7 +273,7 @@ def start(
     """Run a prepared loop, from a checkpoint on where there is one."""
     training, config = loop.training, loop.training.config
     training.folder = folder
-    loop.callbacks = all_callbacks(config, folder, callbacks)
+    loop.callbacks = all_callbacks(config, folder, [Health(loop.data.train), *callbacks])
     if folder is not None:
         loop.saver = Saver(
             folder,
@@ -266,7 +287,12 @@ def start(
         put_tensors(training.net, loop.callbacks, tensors)
     log.info("Training on the %s backend.", training.backend)
     with loop.stepper.session():
-        return loop.run()
+        result = loop.run()
+    if folder is not None:
+        from glassnet.train.report import write_report  # matplotlib takes most of a second
+
+        write_report(result, training.net, loop.data, folder.path / "report.html", warnings=result.warnings)
+    return result
 
 
 def as_dataset(data: Any) -> Dataset:

@@ -67,6 +67,7 @@ class Health(Callback):
 
     def on_train_begin(self, training: Training) -> None:
         self.reports.clear()
+        self._training = training
         self.spent, self._start = 0.0, time.perf_counter()
         self._next = FIRST_LOOK
         self._doubt: str | None = None  # the layer that a second look must blame too
@@ -159,6 +160,7 @@ class Health(Callback):
         if any((report.layer, report.kind) == (layer, kind) for report in self.reports):
             return
         self.reports.append(HealthReport(step, layer, kind, fact, advice))
+        self._training.warnings.append(str(self.reports[-1]))
         log.warning("%s", self.reports[-1])
 
 

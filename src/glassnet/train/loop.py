@@ -246,6 +246,7 @@ class Loop:
             config=training.config,
             folder=None if training.folder is None else training.folder.path,
             stopped=training.stop,
+            warnings=tuple(training.warnings),
         )
         if not training.interrupted:
             result = replace(result, val=self.evaluate(self.data.val), test=self.evaluate(self.data.test))

@@ -58,6 +58,7 @@ class Run:
     val, test: the network as it was left, on those splits; None without the split, or when interrupted.
     best_epoch: the one with the lowest validation (else training) loss, 0 before the first is whole.
     seconds: training and validation, not the evaluation at the end. stopped: why it ended early, or None.
+    warnings: what was said of its health.
     """
 
     history: tuple[EpochRecord, ...]
@@ -69,6 +70,7 @@ class Run:
     config: TrainConfig
     folder: Path | None
     stopped: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def best_epoch(history: list[EpochRecord]) -> int:

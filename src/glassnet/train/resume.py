@@ -6,6 +6,7 @@ batch; a schedule is one of the step and the epochs so far. So counters are all 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.errors import CheckpointError
+from glassnet.errors import CheckpointError, GlassnetError
+from glassnet.io.model import layer_facts, put_layer_facts
 from glassnet.network import Sequential
 from glassnet.train.callbacks import Callback, Training
 from glassnet.train.checkpoint import Checkpoints
 from glassnet.train.records import EpochRecord
 from glassnet.train.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 Tensors = dict[str, np.ndarray]
 Facts = dict[str, Any]
@@ -78,7 +82,9 @@ class Saver:
             "data": self._fingerprint,
             "progress": asdict(progress),
             "history": [asdict(record) for record in training.history],
-            "learning": learning(training.net),
+            "layers": layer_facts(training.net),
+            "machine": training.machine,
+            "warnings": training.warnings,
         }
         self.checkpoints.save(tensors_of(training.net, callbacks), facts)
         self._step, self._time = progress.step, time.monotonic()
@@ -86,18 +92,6 @@ class Saver:
     def remove(self) -> None:
         """The run is finished: its models and records say all."""
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
-
-
-def learning(net: Sequential) -> dict[str, list[Any]]:
-    """Of each layer: whether it learns, and at which factor of the rate."""
-    return {layer.name: [layer.trainable, layer.lr_factor] for layer in net.walk() if layer.tensors}
-
-
-def put_learning(net: Sequential, state: dict[str, list[Any]]) -> None:
-    """The inverse of `learning`."""
-    for layer in net.walk():
-        if layer.tensors:
-            layer.trainable, layer.lr_factor = state[layer.name]
 
 
 def blocks(net: Sequential) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
@@ -149,8 +143,27 @@ def put_tensors(net: Sequential, callbacks: Sequence[Callback], tensors: Tensors
         callback.restore({n.removeprefix(prefix): tensors[n] for n in own if n.startswith(prefix)})
 
 
+def put_layers(net: Sequential, facts: Facts) -> None:
+    """Which layers learn and how, as it was, before a plan is made of it."""
+    try:
+        put_layer_facts(net, facts["layers"])
+    except (KeyError, TypeError, ValueError, GlassnetError) as error:
+        raise CheckpointError(f"The checkpoint is of another network: {error!r}.") from error
+
+
 def put_facts(training: Training, facts: Facts) -> Progress:
     """History and counters as they were."""
-    training.history[:] = [EpochRecord(**record) for record in facts["history"]]
-    put_learning(training.net, facts["learning"])
-    return Progress(**facts["progress"])
+    try:
+        training.history[:] = [EpochRecord(**record) for record in facts["history"]]
+        training.warnings[:] = map(str, facts["warnings"])
+        progress = Progress(**facts["progress"])
+    except (AttributeError, KeyError, TypeError, ValueError, GlassnetError) as error:
+        raise CheckpointError(f"The checkpoint says nothing that a run can be: {error!r}.") from error
+    if facts.get("machine") != training.machine:
+        log.warning(
+            "This run began on %s; here is %s, on which its bits may come out otherwise. A run with "
+            "processor='x86-64-v3' keeps them on all x86 machines.",
+            facts.get("machine"),
+            training.machine,
+        )
+    return progress

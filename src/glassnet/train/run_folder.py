@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glassnet.errors import RunFolderError
+from glassnet.io import write_atomically
 
 if TYPE_CHECKING:
     from glassnet.data.folder_report import FolderReport
@@ -59,6 +62,11 @@ class RunFolder:
             folder.write("data.json", json.dumps(report.to_dict(), indent=2))
         return folder
 
+    def remove_unfinished(self) -> None:
+        """What a process that was killed left of a file that it wrote; its checkpoints see to their own."""
+        for part in self.path.glob(".*.part"):
+            part.unlink()
+
     @property
     def finished(self) -> bool:
         """Whether the run came to its end, and was not interrupted."""
@@ -68,17 +76,19 @@ class RunFolder:
             return False
 
     def write(self, name: str, text: str) -> None:
-        """A whole text file."""
-        self._put(name, text, "w")
+        """A whole text file, or none."""
+        with self._explained(name):
+            write_atomically(self.path / name, text.encode())
 
     def append(self, name: str, line: str) -> None:
         """One more line of a text file."""
-        self._put(name, line + "\n", "a")
+        with self._explained(name), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
-    def _put(self, name: str, text: str, mode: str) -> None:
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
         try:
-            with (self.path / name).open(mode, encoding="utf-8") as file:
-                file.write(text)
+            yield
         except OSError as error:
             raise RunFolderError(
                 f"{name} cannot be written to the run folder {self.path}: {error.strerror}. "
@@ -96,6 +106,7 @@ class RunFolder:
             "seconds": run.seconds,
             "backend": run.backend,
             "stopped": run.stopped,
+            "warnings": list(run.warnings),
         }
         if run.history:
             draw_curves(run.history, self.path / "curves.png")

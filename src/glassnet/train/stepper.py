@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -92,10 +93,11 @@ class Stepper(Protocol):
     """One backend's way to take the steps of one run over one training split.
 
     A step: `accumulate` for each of its micro-batches, `guard`, and, where that is finite, `update`.
-    `take` does all of it for the steps of a block, at most `most` of them.
+    `take` does all of it for the steps of a block, at most `most` of them. machine: what the bits depend on.
     """
 
     backend: str
+    machine: str
     most: int
 
     def take(self, block: Block, changes: Sequence[Change]) -> Outcome:
@@ -139,6 +141,7 @@ class ReferenceStepper:
     """Steps on the reference backend, in the precision of the network."""
 
     backend = "reference"
+    machine = f"NumPy {np.__version__} on {platform.machine()}"
     most = 1
 
     def __init__(self, net: Sequential, split: Split, loss: Loss, optimizer: Optimizer, seed: int) -> None:

@@ -127,7 +127,7 @@ class Store:
             with os.fdopen(handle, "wb") as file:
                 file.write(_CHECKSUM(machine_code).digest() + machine_code)
             os.replace(beside, path)
-        except OSError:
+        except BaseException:  # Ctrl-C too leaves nothing behind
             Path(beside).unlink(missing_ok=True)
             raise
 

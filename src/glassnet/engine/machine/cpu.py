@@ -9,6 +9,8 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from glassnet.errors import EngineError
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -53,6 +55,16 @@ def host() -> Cpu:
         lanes, registers = 4, 16 if triple.startswith("x86") else _NEON_REGISTERS
     caches = {1: 32 << 10, 2: 512 << 10} | _data_caches()
     return Cpu(name, features.flatten(), triple, lanes, registers, name == "znver4", caches[1], caches[2])
+
+
+def processor(name: str) -> Cpu:
+    """ "host", or "x86-64-v3", any x86 with AVX2: the same code, and so the same bits, on all of them."""
+    if name == "host":
+        return host()
+    triple = llvm.get_process_triple()
+    if host().lanes < 8 or not triple.startswith("x86_64"):
+        raise EngineError(f"processor={name!r} needs an x86 processor with AVX2. Use processor='host'.")
+    return Cpu(name, "", triple, lanes=8, registers=16)
 
 
 # Of 32: without operands in memory, generated code needs three for numbers on their way.
