@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -82,7 +84,7 @@ def naive_value(image, row, y, x, c):
 def naive(image, row, partner, scale, shift, size):
     """(*size, C) float64: what `ops.augment` says, one value after another."""
     result = np.zeros((*size, image.shape[2]))
-    a = [round(float(v) * 65536) for v in row[:6]]
+    a = [math.floor(float(v) * 65536 + 0.5) for v in row[:6]]
     for i in range(size[0]):
         for j in range(size[1]):
             y = (a[0] * i + a[1] * j + a[2] + 128) // 256

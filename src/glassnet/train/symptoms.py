@@ -66,8 +66,9 @@ def rms(arrays: list[Array]) -> float:
 
 
 def idle(gradient: Array) -> float:
-    """Of a gradient (..., O), the share of output channels where it is exactly 0."""
-    return 1 - float(gradient.reshape(-1, gradient.shape[-1]).any(axis=0).mean())
+    """Of a gradient (..., O), the share of output channels where it is exactly 0; a number is one channel."""
+    channels = gradient.shape[-1] if gradient.ndim else 1
+    return 1 - float(gradient.reshape(-1, channels).any(axis=0).mean())
 
 
 def gap(gradients: Mapping[str, LayerGradient]) -> Gap | None:

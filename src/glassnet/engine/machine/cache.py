@@ -24,7 +24,7 @@ from typing import Protocol
 import llvmlite.binding as llvm
 
 from glassnet.engine.machine.cpu import Cpu
-from glassnet.engine.machine.llvm import Loader, target_machine
+from glassnet.engine.machine.llvm import Loader, target_machine, uninterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,9 @@ class Store:
         key = self._key(code)
         with self._lock:
             if key not in self._addresses:
-                machine_code = self._read(code, key) or self._compile(code, key)
-                self._addresses[key] = _loader().load(machine_code, _symbol(key))
+                with uninterrupted():
+                    machine_code = self._read(code, key) or self._compile(code, key)
+                    self._addresses[key] = _loader().load(machine_code, _symbol(key))
             return self._addresses[key]
 
     def _key(self, code: Code) -> str:
