@@ -287,12 +287,7 @@ def start(
         put_tensors(training.net, loop.callbacks, tensors)
     log.info("Training on the %s backend.", training.backend)
     with loop.stepper.session():
-        result = loop.run()
-    if folder is not None:
-        from glassnet.train.report import write_report  # matplotlib takes most of a second
-
-        write_report(result, training.net, loop.data, folder.path / "report.html", warnings=result.warnings)
-    return result
+        return loop.run()
 
 
 def as_dataset(data: Any) -> Dataset:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 BUDGET = 0.005
 """Of a run's time, what looking at it may take."""
 FIRST_LOOK = 16
-STRIDE = 8
-"""Of a block, the last step and every eighth before it are compared: what has exploded stays so."""
+STRIDE = 16
+"""Of a block, the last step and every sixteenth before it are compared: what has exploded stays so."""
 STEP_LOSS, EPOCH_LOSS = 30, 3
 """Times the loss of guessing: an explosion. One sample may well have ten times as much."""
 STEP_LENGTH = 10

@@ -251,7 +251,12 @@ class Loop:
         if not training.interrupted:
             result = replace(result, val=self.evaluate(self.data.val), test=self.evaluate(self.data.test))
         if training.folder is not None:
-            training.folder.finish(result)
+            if not training.interrupted:
+                from glassnet.train.report import write_report  # matplotlib takes most of a second
+
+                path = training.folder.path / "report.html"
+                write_report(result, training.net, self.data, path, warnings=result.warnings)
+            training.folder.finish(result)  # which says that the run is over
         return result
 
 
