@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from glassnet import __version__
@@ -12,6 +11,7 @@ from glassnet.backends import BACKENDS, choose_backend
 from glassnet.cli.output import JsonFlag, Output
 from glassnet.data.catalog import user_cache
 from glassnet.errors import GlassnetError
+from glassnet.recipes.result import installed
 from glassnet.summary import table
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors", "threadpoolctl", "matplotlib")
@@ -36,14 +36,6 @@ def doctor(json: JsonFlag = False) -> None:
     output = Output(json)
     output.say(*table(("what", "here"), list(facts.items()), left=2))
     output.result(**facts)
-
-
-def installed(name: str) -> str:
-    """The version of a package."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def processor() -> dict[str, Any]:

@@ -206,11 +206,6 @@ def resume(
         net = build_model(config, dataset) if net is None else net
         put_layers(net.built(), facts)
         loop = prepare(net, dataset, config, sample_weight)
-        if differences := changes(facts["data"], fingerprint(loop.data, loop.batches.sample_weight)):
-            raise CheckpointError(
-                f"The data of {folder.path} changed since the checkpoint: {'; '.join(differences)}. Put it "
-                "back as it was, or train anew."
-            )
         if facts["backend"] != loop.training.backend:
             raise CheckpointError(
                 f"The run {folder.path} began on the {facts['backend']} backend, which is not to be had "
@@ -275,12 +270,14 @@ def start(
     training.folder = folder
     loop.callbacks = all_callbacks(config, folder, [Health(loop.data.train), *callbacks])
     if folder is not None:
-        loop.saver = Saver(
-            folder,
-            fingerprint(loop.data, loop.batches.sample_weight),
-            steps=config.checkpoint_steps,
-            minutes=config.checkpoint_minutes,
-        )
+        fingerprinted = fingerprint(loop.data, loop.batches.sample_weight)
+        if checkpoint is not None and (differences := changes(checkpoint[1]["data"], fingerprinted)):
+            raise CheckpointError(
+                f"The data of {folder.path} changed since the checkpoint: {'; '.join(differences)}. Put it "
+                "back as it was, or train anew."
+            )
+        minutes = config.checkpoint_minutes
+        loop.saver = Saver(folder, fingerprinted, steps=config.checkpoint_steps, minutes=minutes)
     if checkpoint is not None:
         tensors, facts = checkpoint
         loop.progress = put_facts(training, facts)
