@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from glassnet.errors import CheckpointError, ConfigError, FileFormatError
 from glassnet.io import manifest
 from glassnet.io.tensors import HEADER_LIMIT
-from glassnet.train.checkpoint import Checkpoints
+from glassnet.runs.checkpoint import Checkpoints
 from messages import message_of
 
 FAULTS = Path(__file__).parent / "faults"

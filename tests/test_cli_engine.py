@@ -17,9 +17,9 @@ from glassnet.cli.app import app
 from glassnet.cli.progress import compiling
 from glassnet.engine.machine import cache
 from glassnet.engine.profile import profile
+from glassnet.models import MODELS
 from glassnet.train import TrainConfig
 from glassnet.train.example import example_step
-from glassnet.train.models import MODELS
 from glassnet.train.warmup import CLASSES, IMAGES, warm_up
 
 SOURCE = Path(__file__).parents[1] / "src"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import glassnet as gn
 from glassnet.cli.app import app
-from glassnet.train.recipes import RECIPES
+from glassnet.settings.defaults import DEFAULTS
 from photos import photo_folder
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def test_python_blocks_run_one_after_another(page, tmp_path, monkeypatch, capsys
 def test_commands_run_one_after_another(page, tmp_path, monkeypatch, capsys):
     """With a short recipe for digits: what the real one reaches is a test of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(RECIPES, "digits", {"model": "linear", "epochs": 1})
+    monkeypatch.setitem(DEFAULTS, "digits", {"model": "linear", "epochs": 1})
     digits = gn.data.load("digits").test
     Image.fromarray(digits.images[int(np.argmax(digits.labels == 7)), ..., 0]).save("seven.png")
     photo_folder(Path("photos"), {"cat": 6, "dog": 6})

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import glassnet as gn
-from glassnet.train import Callback, plots, resume
+from glassnet.runs import plots
+from glassnet.train import Callback, resume
 
 KILL = Path(__file__).parent / "faults" / "kill.py"
 DIGITS = gn.data.load("digits")

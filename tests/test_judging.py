@@ -9,10 +9,10 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import from_arrays
+from glassnet.evaluation.calibration import COLDEST, calibration, temperature
+from glassnet.evaluation.intervals import bootstrap, wilson
+from glassnet.evaluation.judging import judge
 from glassnet.network import probabilities
-from glassnet.train.calibration import COLDEST, calibration, temperature
-from glassnet.train.intervals import bootstrap, wilson
-from glassnet.train.judging import judge
 from oracles import oracle
 
 

@@ -7,8 +7,9 @@ import pytest
 
 import glassnet as gn
 from glassnet.errors import ConfigError, DataError, FileFormatError
+from glassnet.evaluation.learning_curve import FILE, LearningCurve, Point
 from glassnet.train import Callback, TrainConfig
-from glassnet.train.learning_curve import FILE, LearningCurve, Point, learning_curve
+from glassnet.train.fractions import learning_curve
 from messages import message_of
 from test_cli import run_json
 

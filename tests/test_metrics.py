@@ -10,7 +10,7 @@ import pytest
 import glassnet as gn
 from glassnet.data import from_arrays, load
 from glassnet.errors import NotFiniteError, ShapeError
-from glassnet.train.metrics import confusion_matrix, evaluate, evaluation, per_class, top_k_accuracy
+from glassnet.evaluation.metrics import confusion_matrix, evaluate, evaluation, per_class, top_k_accuracy
 from messages import message_of
 from oracles import oracle
 

@@ -7,9 +7,9 @@ import pytest
 
 import glassnet as gn
 from glassnet.errors import ConfigError
+from glassnet.models import MODELS
+from glassnet.settings.defaults import defaults_for, suited
 from glassnet.train import TrainConfig, build_model
-from glassnet.train.models import MODELS
-from glassnet.train.recipes import recipe_for, suited
 from messages import message_of
 
 
@@ -101,7 +101,7 @@ def test_epochs_and_batches_by_the_amount_of_data(samples, epochs, batch):
     assert (found["epochs"], found["batch_size"]) == (epochs, batch)
 
 
-def test_a_set_known_by_name_keeps_its_recipe():
+def test_a_set_known_by_name_keeps_its_defaults():
     digits = gn.data.load("digits")
-    assert recipe_for("digits", digits) == recipe_for("digits")
-    assert recipe_for("pictures", digits) != recipe_for("digits")
+    assert defaults_for("digits", digits) == defaults_for("digits")
+    assert defaults_for("pictures", digits) != defaults_for("digits")

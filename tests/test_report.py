@@ -17,9 +17,10 @@ import glassnet as gn
 from glassnet.data import from_arrays
 from glassnet.data.folder import load_folder
 from glassnet.errors import FileFormatError
-from glassnet.train.judging import judge
-from glassnet.train.learning_curve import LearningCurve, Point
-from glassnet.train.report import html, read_run, write_report
+from glassnet.evaluation.judging import judge
+from glassnet.evaluation.learning_curve import LearningCurve, Point
+from glassnet.runs import html
+from glassnet.runs.report import read_run, write_report
 from messages import message_of
 from test_cli import run, run_json
 

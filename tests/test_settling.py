@@ -11,9 +11,9 @@ import pytest
 import glassnet as gn
 from glassnet.data.augment import Augment, default_augment
 from glassnet.errors import ConfigError, FileFormatError
+from glassnet.runs.report import write_report
+from glassnet.settings.settling import balanced, load_data, settle
 from glassnet.train import Interrupted, TrainConfig, fit_config, resume
-from glassnet.train.report import write_report
-from glassnet.train.settling import balanced, load_data, settle
 from messages import message_of
 from photos import photo_folder
 from test_resume import Stop, outcome
@@ -62,7 +62,7 @@ def test_settings_lie_over_what_suits_the_data(folder):
 
 
 def test_wrong_settings_are_said_before_anything_is_read(folder, monkeypatch):
-    monkeypatch.setattr("glassnet.train.settling.load", None)
+    monkeypatch.setattr("glassnet.settings.settling.load", None)
     assert message_of(ConfigError, settle, {"data": "photos"}, "epoch=3") == (
         "Unknown setting 'epoch'. Did you mean 'epochs'?"
     )

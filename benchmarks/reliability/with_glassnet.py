@@ -9,8 +9,8 @@ from contest import BATCH, DROPOUT, EPOCHS, EVERY, LR, MOMENTUM, SEED, Steps, Tr
 
 import glassnet as gn
 from glassnet.io.tensors import pack, read
+from glassnet.runs.checkpoint import Checkpoints
 from glassnet.train import Callback, resume
-from glassnet.train.checkpoint import Checkpoints
 
 
 def network() -> gn.Sequential:

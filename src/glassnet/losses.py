@@ -153,6 +153,11 @@ def loss_named(name: str, **settings: Any) -> Loss:
     return LOSSES[name](**settings)
 
 
+def targets_for(loss: Loss, targets: np.ndarray, classes: int) -> np.ndarray:
+    """Class numbers (N,) or soft labels (N, K) as this loss takes them: only cross-entropy takes numbers."""
+    return targets if targets.ndim == 2 or isinstance(loss, CrossEntropy) else one_hot(targets, classes)
+
+
 def shares(weight: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """(..., n): what each sample's loss counts for in its batch, weight / the sum of the batch's parts."""
     denominator = parts.sum(axis=-1, keepdims=True)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from glassnet.errors import RunFolderError
-from glassnet.train.run_lock import RunLock
+from glassnet.runs.lock import RunLock
 
 NOBODY = 65534
 

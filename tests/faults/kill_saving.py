@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glassnet.train.checkpoint import Checkpoints
+from glassnet.runs.checkpoint import Checkpoints
 
 
 def state(step):

@@ -30,7 +30,7 @@ from glassnet.io import read_images
 from glassnet.io.model import load_model
 from glassnet.io.tensors import canonical, digest, pack, read
 from glassnet.preprocessing import Preprocessing
-from glassnet.train.config import TrainConfig
+from glassnet.settings.config import TrainConfig
 from model_files import Shift, experienced
 
 Wrapping = Callable[[bytes], bytes]

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from glassnet.errors import CheckpointError
-from glassnet.train.checkpoint import Checkpoints
+from glassnet.runs.checkpoint import Checkpoints
 
 NOBODY = 65534
 

@@ -12,7 +12,7 @@ from glassnet.cli.progress import progress
 from glassnet.cli.target import needed
 from glassnet.errors import ConfigError
 from glassnet.summary import table
-from glassnet.train.learning_curve import learning_curve
+from glassnet.train.fractions import learning_curve
 
 
 def curve(
@@ -28,7 +28,7 @@ def curve(
 
     Example: glassnet curve runs/digits-1 --fractions 0.5,1
     """
-    from glassnet.train.report import read_run  # matplotlib takes most of a second
+    from glassnet.runs.report import read_run  # matplotlib takes most of a second
 
     output, (record, _) = Output(json), read_run(run)
     wanted = numbers(fractions)

@@ -14,9 +14,9 @@ from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFla
 from glassnet.cli.progress import compiling
 from glassnet.cli.target import asked_for
 from glassnet.data import Dataset
+from glassnet.settings.settling import settle
 from glassnet.train import TrainConfig, build_model
 from glassnet.train.lr_finder import STEPS, RateSearch, find_lr
-from glassnet.train.settling import settle
 
 
 def lr(
@@ -39,14 +39,14 @@ def lr(
 
     Example: glassnet lr digits --steps 40 --out lr.png
     """
-    from glassnet.train import plots  # matplotlib takes most of a second
+    from glassnet.runs import plots  # matplotlib takes most of a second
 
     output = Output(json)
     asked = asked_for(data, reading(size, resize, split_file, strict))
     with decoding(output) as progressed:
         config, dataset = settle(asked, *(settings or []), progress=progressed)
     search = searched(config, dataset, steps, output)
-    plots.save(plots.rates(search), out)
+    plots.save(plots.rates(search.rates, search.losses, search.smoothed, search.suggestion), out)
     output.say(
         f"Suggested learning rate: {search.suggestion:g}, a tenth of {search.lowest:.2g}, where the loss was "
         f"lowest. It fell fastest at {search.steepest:.2g}.",

@@ -60,7 +60,7 @@ def profile(
         f"{whole:,.1f} GF/s, {percent(share)} of the peak of {found.peak / 1e9:,.1f} GF/s.",
     )
     if out is not None:
-        from glassnet.train.plots import draw_profile
+        from glassnet.runs.plots import draw_profile
 
         draw_profile([(f"{r.layer} {r.operation}", r.seconds, r.share_of_peak) for r in found.rows], out)
         output.say(f"The picture is {out}.")

@@ -116,13 +116,15 @@ class Warnings(logging.Handler):
 @contextmanager
 def heard(say: Callable[[str], None]) -> Iterator[None]:
     """Compiling and warnings inside are said."""
-    log, handler = logging.getLogger("glassnet.train"), Warnings(say)
-    log.addHandler(handler)
+    logs, handler = [logging.getLogger(f"glassnet.{name}") for name in ("train", "runs")], Warnings(say)
+    for log in logs:
+        log.addHandler(handler)
     try:
         with compiling(say):
             yield
     finally:
-        log.removeHandler(handler)
+        for log in logs:
+            log.removeHandler(handler)
 
 
 class Compiling(logging.Handler):

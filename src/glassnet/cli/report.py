@@ -27,7 +27,7 @@ def report(
 
     Example: glassnet report runs/digits-1
     """
-    from glassnet.train.report import read_run, write_report  # matplotlib takes most of a second
+    from glassnet.runs.report import read_run, write_report  # matplotlib takes most of a second
 
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))

@@ -10,10 +10,10 @@ from glassnet.errors import ConfigError
 from glassnet.io import load as load_model
 from glassnet.io import model_file
 from glassnet.network import Sequential
+from glassnet.settings.config import Table, merged, read_toml
+from glassnet.settings.settling import load_data, settle
 from glassnet.train import TrainConfig, build_model
-from glassnet.train.config import Table, merged, read_toml
 from glassnet.train.example import example_step
-from glassnet.train.settling import load_data, settle
 
 if TYPE_CHECKING:
     from glassnet.engine.steps import TrainingStep

@@ -12,10 +12,10 @@ from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.cli.progress import progress
 from glassnet.errors import ConfigError
+from glassnet.settings.config import merged, read_toml
+from glassnet.settings.settling import settle
 from glassnet.train import Run, fit_config, next_run
-from glassnet.train.config import merged, read_toml
 from glassnet.train.lr_finder import STEPS
-from glassnet.train.settling import settle
 
 
 def train(

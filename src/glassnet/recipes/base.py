@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from glassnet.data import Dataset, Split, load
+from glassnet.evaluation.metrics import evaluation
+from glassnet.models import tables_of
 from glassnet.network import Sequential
 from glassnet.preprocessing import Preprocessing
 from glassnet.recipes.result import SeedResult
 from glassnet.train import Callback, Run, TrainConfig
 from glassnet.train.fitting import resume, run
-from glassnet.train.metrics import evaluation
-from glassnet.train.models import tables_of
 
 Say = Callable[[str], None]
 CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")

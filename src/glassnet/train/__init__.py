@@ -1,17 +1,17 @@
-"""Training: the loop and what it tells, metrics, run folders, and configs that name all settings."""
+"""Training: the loop, and what is needed beside it: settings, models, evaluation, run folders."""
 
 from __future__ import annotations
 
+from glassnet.evaluation.metrics import ClassMetrics, Evaluation, evaluate
+from glassnet.models import MODELS, build_model
+from glassnet.runs.folder import RunFolder, next_run
+from glassnet.runs.records import EpochRecord, Run, StepRecord
+from glassnet.settings.config import TrainConfig
+from glassnet.settings.settling import settle
 from glassnet.train.callbacks import Callback, Training
-from glassnet.train.config import TrainConfig
 from glassnet.train.fitting import fit, fit_config, resume
 from glassnet.train.interrupt import Interrupted
 from glassnet.train.lr_finder import RateSearch, find_lr
-from glassnet.train.metrics import ClassMetrics, Evaluation, evaluate
-from glassnet.train.models import MODELS, build_model
-from glassnet.train.records import EpochRecord, Run, StepRecord
-from glassnet.train.run_folder import RunFolder, next_run
-from glassnet.train.settling import settle
 
 __all__ = [
     "MODELS",

@@ -12,7 +12,7 @@ from glassnet.data import Split
 from glassnet.data.augment import Augment, Drawn, mix_targets
 from glassnet.data.batches import micro_batches
 from glassnet.data.labels import hard
-from glassnet.losses import CrossEntropy, Loss, one_hot, shares
+from glassnet.losses import Loss, shares, targets_for
 from glassnet.ops.augment import OWN, augment_images
 
 Array = np.ndarray
@@ -108,7 +108,8 @@ class Batches:
         self._ahead = NOTHING_AHEAD
         self.labels = hard(split.labels)
         outputs = len(split.classes)
-        self._target, self._weight, self._part = loss.encode(targets_for(loss, split), outputs, sample_weight)
+        targets = targets_for(loss, split.targets, outputs)
+        self._target, self._weight, self._part = loss.encode(targets, outputs, sample_weight)
         self._accumulate = accumulate
 
     def resize(self, size: tuple[int, int]) -> None:
@@ -157,10 +158,3 @@ AHEAD = 4096
 """Samples for which augmentation is drawn at a time."""
 
 NOTHING_AHEAD = (0, Drawn(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int64)))
-
-
-def targets_for(loss: Loss, split: Split) -> Array:
-    """The split's targets as this loss takes them: only cross-entropy takes class numbers."""
-    if split.targets.ndim == 2 or isinstance(loss, CrossEntropy):
-        return split.targets
-    return one_hot(split.targets, len(split.classes))

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from glassnet.network import Sequential
-from glassnet.train.config import TrainConfig
-from glassnet.train.records import EpochRecord, StepRecord, best_epoch
-from glassnet.train.run_folder import RunFolder
+from glassnet.runs.folder import RunFolder
+from glassnet.runs.records import EpochRecord, StepRecord, best_epoch
+from glassnet.settings.config import TrainConfig
 
 
 @dataclass

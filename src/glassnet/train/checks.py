@@ -14,8 +14,8 @@ from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.layers import BatchNorm2d, Softmax
 from glassnet.losses import Loss, SoftmaxCrossEntropy
 from glassnet.network import Sequential
+from glassnet.settings.config import TrainConfig
 from glassnet.shapes import batched
-from glassnet.train.config import TrainConfig
 
 
 def check_network(net: Sequential, data: Dataset, loss: Loss) -> None:

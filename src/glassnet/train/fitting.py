@@ -20,22 +20,22 @@ from glassnet.data.fingerprint import changes, fingerprint
 from glassnet.data.labels import hard
 from glassnet.errors import CheckpointError, DataError, OutOfMemoryError, RunFolderError
 from glassnet.losses import Loss
+from glassnet.models import build_model, tables_of
 from glassnet.network import Sequential
 from glassnet.optim import SGD, Optimizer
+from glassnet.runs.checkpoint import Checkpoints
+from glassnet.runs.folder import RunFolder
+from glassnet.runs.lock import RunLock
+from glassnet.runs.records import Run
 from glassnet.schedules import Constant, Schedule
+from glassnet.settings.config import TrainConfig
+from glassnet.settings.settling import balanced, load_data
 from glassnet.train.batch import Batches
 from glassnet.train.callbacks import Callback, Checkpoint, EarlyStopping, MetricsLog, Training
-from glassnet.train.checkpoint import Checkpoints
 from glassnet.train.checks import batch_plan, check_network, check_watching, checked_weights
-from glassnet.train.config import TrainConfig
 from glassnet.train.health import Health
 from glassnet.train.loop import Loop
-from glassnet.train.models import build_model, tables_of
-from glassnet.train.records import Run
 from glassnet.train.resume import Facts, Saver, Tensors, put_facts, put_layers, put_tensors
-from glassnet.train.run_folder import RunFolder
-from glassnet.train.run_lock import RunLock
-from glassnet.train.settling import balanced, load_data
 from glassnet.train.sizes import at_size, smaller_sizes
 from glassnet.train.stepper import make_stepper
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from glassnet.data import Split
 from glassnet.network import Sequential
+from glassnet.runs.records import EpochRecord, StepRecord
 from glassnet.train.callbacks import Callback, Training
-from glassnet.train.records import EpochRecord, StepRecord
 from glassnet.train.symptoms import HALF, Gap, dead_relus, gap, guessing_loss, layer_gradients
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glassnet.train.records import Run
+    from glassnet.runs.records import Run
 
 
 class Interrupted(KeyboardInterrupt):

@@ -13,14 +13,14 @@ import numpy as np
 from glassnet.data import Dataset, Split
 from glassnet.data.batches import BatchPlan
 from glassnet.errors import NotFiniteError
+from glassnet.evaluation.metrics import Evaluation, evaluation
 from glassnet.network import Sequential
+from glassnet.runs.records import EpochRecord, Run, StepRecord
 from glassnet.store import Slot
 from glassnet.train.batch import Batches, Block
 from glassnet.train.callbacks import Callback, Training
 from glassnet.train.interrupt import Interrupted, Requests
-from glassnet.train.metrics import Evaluation, evaluation
 from glassnet.train.not_finite import first_place
-from glassnet.train.records import EpochRecord, Run, StepRecord
 from glassnet.train.resume import Progress, Saver
 from glassnet.train.sizes import Size, input_size
 from glassnet.train.stepper import Change, Clip, Outcome, Stepper
@@ -252,7 +252,7 @@ class Loop:
             result = replace(result, val=self.evaluate(self.data.val), test=self.evaluate(self.data.test))
         if training.folder is not None:
             if not training.interrupted:
-                from glassnet.train.report import write_report  # matplotlib takes most of a second
+                from glassnet.runs.report import write_report  # matplotlib takes most of a second
 
                 path = training.folder.path / "report.html"
                 write_report(result, training.net, self.data, path, warnings=result.warnings)

@@ -15,11 +15,11 @@ import numpy as np
 from glassnet.data import Dataset
 from glassnet.errors import ConfigError
 from glassnet.network import Sequential
+from glassnet.settings.config import TrainConfig
+from glassnet.settings.settling import balanced
 from glassnet.train.batch import Block
-from glassnet.train.config import TrainConfig
 from glassnet.train.fitting import prepare
 from glassnet.train.loop import Loop
-from glassnet.train.settling import balanced
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS = 100

@@ -18,10 +18,10 @@ import numpy as np
 from glassnet.errors import CheckpointError, GlassnetError
 from glassnet.io.model import layer_facts, put_layer_facts
 from glassnet.network import Sequential
+from glassnet.runs.checkpoint import Checkpoints
+from glassnet.runs.folder import RunFolder
+from glassnet.runs.records import EpochRecord
 from glassnet.train.callbacks import Callback, Training
-from glassnet.train.checkpoint import Checkpoints
-from glassnet.train.records import EpochRecord
-from glassnet.train.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

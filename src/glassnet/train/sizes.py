@@ -13,7 +13,7 @@ import numpy as np
 from glassnet.errors import ConfigError
 from glassnet.io.model import layer_facts, put_layer_facts
 from glassnet.network import Sequential
-from glassnet.train.config import TrainConfig
+from glassnet.settings.config import TrainConfig
 
 Size = tuple[int, int]
 

@@ -11,12 +11,11 @@ import numpy as np
 
 from glassnet.data import Split
 from glassnet.layers import ReLU
-from glassnet.losses import Loss
+from glassnet.losses import Loss, targets_for
 from glassnet.network import Sequential
 from glassnet.ops.base import LayerLike
 from glassnet.ops.reference import ReferenceOps
 from glassnet.store import Store
-from glassnet.train.batch import targets_for
 
 Array = np.ndarray
 
@@ -133,6 +132,6 @@ def spread(samples: int) -> Array:
 def guessing_loss(loss: Loss, split: Split) -> float:
     """The mean loss of scores that are the same for every class."""
     some, outputs = split[spread(len(split))], len(split.classes)
-    target, share = loss.targets(targets_for(loss, some), outputs)
+    target, share = loss.targets(targets_for(loss, some.targets, outputs), outputs)
     scores = np.full((len(some), outputs), 1 / outputs if loss.output == "probabilities" else 0.0)
     return float(loss.forward(ReferenceOps(), scores, target, share).sum())

@@ -16,11 +16,11 @@ from glassnet.losses import (
     ProbabilityCrossEntropy,
     SoftmaxCrossEntropy,
 )
+from glassnet.models import MODELS
 from glassnet.network import Sequential
 from glassnet.optim import SGD, Adam, AdamW, Optimizer, RMSProp
 from glassnet.shapes import Shape
 from glassnet.train.example import example_step
-from glassnet.train.models import MODELS
 
 BATCH_SIZES = 1, 32
 CLASSES = 10

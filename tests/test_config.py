@@ -1,4 +1,4 @@
-"""Configs: what a file, an assignment or a recipe sets, what is refused, and the networks described."""
+"""Configs: what a file, an assignment or a default sets, what is refused, and the networks described."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 import glassnet as gn
 from glassnet.data import load
 from glassnet.errors import ConfigError
+from glassnet.models import tables_of
+from glassnet.settings.defaults import DEFAULTS
 from glassnet.train import MODELS, TrainConfig, build_model, fit_config
-from glassnet.train.models import tables_of
-from glassnet.train.recipes import RECIPES
 from messages import message_of
 
 DIGITS = load("digits")
@@ -24,7 +24,7 @@ def written(tmp_path, text):
     return path
 
 
-def test_a_file_lies_over_the_recipe_of_its_data(tmp_path):
+def test_a_file_lies_over_the_defaults_of_its_data(tmp_path):
     config = TrainConfig.from_toml(
         written(tmp_path, 'data = "digits"\nepochs = 3\n[optimizer]\nlr = 0.2\n[schedule]\nname = "cosine"')
     )
@@ -32,25 +32,25 @@ def test_a_file_lies_over_the_recipe_of_its_data(tmp_path):
     assert config.optimizer == gn.SGD(
         lr=0.2, momentum=0.9, weight_decay=5e-4
     )  # the same optimiser, another rate
-    assert config.schedule == gn.schedules.Cosine()  # another schedule, nothing left of the recipe's
+    assert config.schedule == gn.schedules.Cosine()  # another schedule, nothing left of the default
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_comes_back_from_its_toml(tmp_path, name):
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_come_back_from_its_toml(tmp_path, name):
     config = TrainConfig.resolve({"data": name})
     assert TrainConfig.from_toml(written(tmp_path, config.to_toml())) == config
     assert tomllib.loads(config.to_toml())["loss"] == {"name": "cross_entropy", "label_smoothing": 0.0}
 
 
-def test_what_a_recipe_sets_can_be_turned_off(tmp_path, monkeypatch):
-    monkeypatch.setitem(RECIPES, "digits", {"clip_norm": 1.0, "early_stopping": 5})
+def test_what_a_default_sets_can_be_turned_off(tmp_path, monkeypatch):
+    monkeypatch.setitem(DEFAULTS, "digits", {"clip_norm": 1.0, "early_stopping": 5})
     config = TrainConfig.resolve({"data": "digits", "clip_norm": 0.0, "early_stopping": 0})
     assert TrainConfig.from_toml(written(tmp_path, config.to_toml())) == config
 
 
-def test_data_of_no_recipe_and_aliases():
+def test_data_without_defaults_and_aliases():
     assert TrainConfig.resolve({"data": "pictures"}).model == "small"
-    assert TrainConfig.resolve({"data": "fashion"}).epochs == RECIPES["fashion-mnist"]["epochs"]
+    assert TrainConfig.resolve({"data": "fashion"}).epochs == DEFAULTS["fashion-mnist"]["epochs"]
 
 
 def test_data_can_stand_beside_the_file(tmp_path):
@@ -192,7 +192,7 @@ features = 10
 
 def test_layers_in_a_file(tmp_path):
     config = TrainConfig.from_toml(written(tmp_path, LAYERS))
-    assert config.model == ""  # not the recipe's
+    assert config.model == ""  # not the default
     net, run = fit_config(config)
     assert [type(layer).__name__ for layer in net.walk()] == [
         *("Sequential", "Conv2d", "Residual", "Chain", "Conv2d", "ReLU", "Flatten", "Linear"),

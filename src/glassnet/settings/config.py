@@ -19,7 +19,7 @@ from glassnet.errors import ConfigError, did_you_mean
 from glassnet.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from glassnet.optim import OPTIMIZERS, SGD, Optimizer
 from glassnet.schedules import SCHEDULES, Constant, Schedule
-from glassnet.train.recipes import recipe_for
+from glassnet.settings.defaults import defaults_for
 
 Table = dict[str, Any]
 
@@ -103,7 +103,7 @@ class TrainConfig(BaseModel):
     """All that decides the result of a run, beside the data itself. 0 turns an optional bound off.
 
     data: what `glassnet.data.load` takes, with data_options: such as size = 96 or strict = true for photos.
-    model: a name in `glassnet.train.models`, with model_options such as width = 48; or instead `layers`:
+    model: a name in `glassnet.models`, with model_options such as width = 48; or instead `layers`:
     tables with a type and its settings.
     sampling: each image once an epoch, or as many of each class ("balanced"): see BatchPlan.
     seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
@@ -164,16 +164,16 @@ class TrainConfig(BaseModel):
 
         A table `augment` or `model_options` replaces all of it; other sections say only what differs.
         """
-        defaults = cls(data="").to_dict()
-        del defaults["data"]
-        recipe = recipe_for(str(settings.get("data")), data)
+        plain = cls(data="").to_dict()
+        del plain["data"]
+        defaults = defaults_for(str(settings.get("data")), data)
         if "model_options" in settings:
-            recipe.pop("model_options", None)
-        return cls(**merged(merged(defaults, recipe), settings))
+            defaults.pop("model_options", None)
+        return cls(**merged(merged(plain, defaults), settings))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, data: str | None = None) -> Self:
-        """The settings in a TOML file over the recipe of its data; `data` is for files that name none."""
+        """The settings in a TOML file over the defaults of its data; `data` is for files that name none."""
         settings = read_toml(path)
         return cls.resolve(settings if data is None else {"data": data} | settings)
 

@@ -10,7 +10,7 @@ from glassnet.data.dataset import Dataset
 
 Table = dict[str, Any]
 
-RECIPES: Final[dict[str, Table]] = {
+DEFAULTS: Final[dict[str, Table]] = {
     "any": {
         "model": "small",
         "optimizer": {"name": "adam", "lr": 0.005},
@@ -56,11 +56,11 @@ BATCHES: Final = 4
 """Batches that an epoch has at least, where there are few images."""
 
 
-def recipe_for(name: str, data: Dataset | None = None) -> Table:
-    """The recipe of a set known by name; of other data what suits it, once it is read."""
+def defaults_for(name: str, data: Dataset | None = None) -> Table:
+    """The defaults of a set known by name; of other data what suits it, once it is read."""
     name = ALIASES.get(name, name)
-    if name in RECIPES or data is None:
-        return dict(RECIPES.get(name, RECIPES["any"]))
+    if name in DEFAULTS or data is None:
+        return dict(DEFAULTS.get(name, DEFAULTS["any"]))
     return suited(data)
 
 
@@ -68,7 +68,7 @@ def suited(data: Dataset) -> Table:
     """Settings that suit the size, the kind and the number of training images."""
     samples, side = len(data.train), min(data.image_shape[:2])
     if side <= SMALL and data.image_shape[2] == 1:
-        return RECIPES["any"] | {"model": "small_norm" if side <= TINY else "small"}
+        return DEFAULTS["any"] | {"model": "small_norm" if side <= TINY else "small"}
     least, most = EPOCHS
     return PHOTOS | {
         **suitable_model(side, samples),

@@ -9,12 +9,12 @@ from typing import Any
 from glassnet.data import Dataset
 from glassnet.errors import ConfigError, did_you_mean
 from glassnet.layers import Layer
+from glassnet.models.basic import linear, nn_learn_simple, small, small_norm
+from glassnet.models.plain import plain
+from glassnet.models.resnet import resnet
+from glassnet.models.tables import layers_from, tables_of
 from glassnet.network import Sequential
-from glassnet.train.config import TrainConfig
-from glassnet.train.models.basic import linear, nn_learn_simple, small, small_norm
-from glassnet.train.models.plain import plain
-from glassnet.train.models.resnet import resnet
-from glassnet.train.models.tables import layers_from, tables_of
+from glassnet.settings.config import TrainConfig
 
 __all__ = ["MODELS", "build_model", "layers_from", "tables_of"]
 

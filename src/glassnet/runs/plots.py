@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from glassnet.train.calibration import Calibration
-from glassnet.train.learning_curve import LearningCurve
-from glassnet.train.lr_finder import RateSearch
-from glassnet.train.metrics import Evaluation
-from glassnet.train.records import EpochRecord
+from glassnet.evaluation.calibration import Calibration
+from glassnet.evaluation.learning_curve import LearningCurve
+from glassnet.evaluation.metrics import Evaluation
+from glassnet.runs.records import EpochRecord
 
 DPI = 120
 MOST_LABELLED = 20  # classes whose counts still fit their cells
@@ -116,14 +115,16 @@ def learning(found: LearningCurve) -> Figure:
     return figure
 
 
-def rates(search: RateSearch) -> Figure:
+def rates(
+    tried: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float
+) -> Figure:
     """Loss over the learning rate, of each step and smoothed, with the rate that is suggested."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(search.rates, search.losses, ".", alpha=0.35, label="each step")
-    axes.plot(search.rates, search.smoothed, label="smoothed")
-    axes.axvline(search.suggestion, color="C2", linestyle="--", label=f"suggested: {search.suggestion:g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 2 * search.smoothed[0]))
+    axes.plot(tried, losses, ".", alpha=0.35, label="each step")
+    axes.plot(tried, smoothed, label="smoothed")
+    axes.axvline(suggestion, color="C2", linestyle="--", label=f"suggested: {suggestion:g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 2 * smoothed[0]))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from glassnet.errors import RunFolderError
-from glassnet.train.run_lock import RunLock
+from glassnet.runs.lock import RunLock
 from messages import message_of
 
 SCRIPT = Path(__file__).parent / "faults" / "hold_lock.py"

@@ -9,7 +9,7 @@ from glassnet.errors import ConfigError, did_you_mean
 from glassnet.io.spec import BUILT_IN, plain
 from glassnet.layers import Layer
 from glassnet.network import Sequential
-from glassnet.train.config import Table
+from glassnet.settings.config import Table
 
 
 def layers_from(tables: list[Table]) -> list[Layer] | dict[str, Layer]:

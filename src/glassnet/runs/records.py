@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glassnet.train.config import TrainConfig
-from glassnet.train.metrics import Evaluation
+from glassnet.evaluation.metrics import Evaluation
+from glassnet.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 import glassnet as gn
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError, RunFolderError
+from glassnet.runs.folder import RunFolder
 from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
-from glassnet.train.run_folder import RunFolder
 from messages import message_of
 
 DIGITS = load("digits")

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from glassnet.train.plots import save
+from glassnet.runs.plots import save
 
 Array = np.ndarray
 

@@ -1,24 +1,15 @@
-"""Would more images help? The validation error of a run's network trained on fractions of its images."""
+"""Would more images help? The validation error of networks trained on fractions of the images."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from glassnet.data import Dataset
-from glassnet.data.dataset import stratified
-from glassnet.data.labels import hard
-from glassnet.errors import ConfigError, DataError, FileFormatError
-from glassnet.train.callbacks import Callback
-from glassnet.train.config import TrainConfig
-from glassnet.train.fitting import held_out, run
-from glassnet.train.intervals import wilson
-from glassnet.train.models import build_model
+from glassnet.errors import FileFormatError
+from glassnet.evaluation.intervals import wilson
 
 Array = np.ndarray
 
@@ -104,38 +95,3 @@ class LearningCurve:
             return cls(tuple(Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))))
         except (TypeError, ValueError) as error:
             raise FileFormatError(f"{path} is no learning curve: {error}.") from error
-
-
-def learning_curve(
-    config: TrainConfig,
-    data: Dataset,
-    fractions: Iterable[float] = (0.25, 0.5, 1.0),
-    *,
-    callbacks: Iterable[Callback] = (),
-) -> LearningCurve:
-    """Train the config's network anew on each fraction of the training images, for as many steps each time.
-
-    Every class keeps its share; the validation split is the run's own, whole. One fraction costs as much as
-    the run itself, so three cost three times as much.
-    """
-    wanted, callbacks = sorted(set(fractions)), list(callbacks)
-    if len(wanted) < 2 or not all(0 < fraction <= 1 for fraction in wanted):
-        raise ConfigError(f"A learning curve needs two fractions or more, above 0 up to 1, got {wanted}.")
-    data, _ = held_out(data, None, config)
-    if data.val is None:
-        raise DataError("A learning curve needs validation images. Set val_fraction, such as 0.1.")
-    return LearningCurve(tuple(point_at(config, data, fraction, callbacks) for fraction in wanted))
-
-
-def point_at(config: TrainConfig, data: Dataset, fraction: float, callbacks: list[Callback]) -> Point:
-    """One training on a fraction of the training images."""
-    labels = hard(data.train.labels)
-    kept = stratified(labels, fraction, config.seed) if fraction < 1 else np.ones(len(labels), bool)
-    part = replace(data, train=data.train[kept], test=None)
-    batch = min(config.batch_size, len(part.train))
-    steps = config.epochs * math.ceil(len(labels) / config.batch_size)
-    epochs = max(1, round(steps / math.ceil(len(part.train) / batch)))
-    settings = config.model_copy(update={"epochs": epochs, "batch_size": batch})
-    found = run(build_model(settings, part), part, settings, callbacks=callbacks).val
-    assert found is not None
-    return Point(len(part.train), found.samples - int(np.trace(found.confusion)), found.samples)

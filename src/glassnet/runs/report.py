@@ -12,15 +12,14 @@ import numpy as np
 
 from glassnet.data import Dataset
 from glassnet.errors import FileFormatError
+from glassnet.evaluation.judging import Interval, Judgement, Mistake, Sureness, judge
+from glassnet.evaluation.learning_curve import LearningCurve
+from glassnet.evaluation.metrics import Evaluation
 from glassnet.io import write_atomically
 from glassnet.network import Sequential
-from glassnet.train import plots
-from glassnet.train.config import TrainConfig
-from glassnet.train.judging import Interval, Judgement, Mistake, Sureness, judge
-from glassnet.train.learning_curve import LearningCurve
-from glassnet.train.metrics import Evaluation
-from glassnet.train.records import EpochRecord, Run
-from glassnet.train.report import html
+from glassnet.runs import html, plots
+from glassnet.runs.records import EpochRecord, Run
+from glassnet.settings.config import TrainConfig
 
 SPLITS = {"test": "test", "val": "validation"}
 MOST_CELLS = 30  # classes whose matrix still is a table

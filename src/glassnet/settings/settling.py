@@ -10,7 +10,7 @@ import numpy as np
 from glassnet.data import Dataset, load
 from glassnet.data.catalog import absolute
 from glassnet.losses import CrossEntropy
-from glassnet.train.config import Table, TrainConfig
+from glassnet.settings.config import Table, TrainConfig
 
 if TYPE_CHECKING:
     from glassnet.data.decoding import Progress  # brings Pillow

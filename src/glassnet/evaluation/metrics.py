@@ -10,10 +10,9 @@ import numpy as np
 from glassnet.data import Split
 from glassnet.data.labels import hard
 from glassnet.errors import NotFiniteError, ShapeError
-from glassnet.losses import Loss
+from glassnet.losses import Loss, targets_for
 from glassnet.network import Sequential
 from glassnet.ops.reference import ReferenceOps
-from glassnet.train.batch import targets_for
 
 Array = np.ndarray
 
@@ -92,7 +91,8 @@ def evaluation(scores: Array, split: Split, loss: Loss, *, top_k: int = 5) -> Ev
 
 def sample_losses(scores: Array, split: Split, loss: Loss) -> Array:
     """(N,): each sample's part of the loss of the whole split, as in training, in float64."""
-    target, share = loss.targets(targets_for(loss, split), scores.shape[-1])
+    targets = targets_for(loss, split.targets, len(split.classes))
+    target, share = loss.targets(targets, scores.shape[-1])
     return loss.forward(ReferenceOps(), scores.astype(np.float64), target, share)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from glassnet.data import Dataset, Split
 from glassnet.data.labels import hard
+from glassnet.evaluation.calibration import Calibration, binned, calibration, temperature
+from glassnet.evaluation.intervals import bootstrap, wilson
+from glassnet.evaluation.metrics import Evaluation, confusion_matrix, evaluation, ratio, sample_losses
 from glassnet.network import Sequential, probabilities
-from glassnet.train.calibration import Calibration, binned, calibration, temperature
-from glassnet.train.intervals import bootstrap, wilson
-from glassnet.train.metrics import Evaluation, confusion_matrix, evaluation, ratio, sample_losses
 
 Array = np.ndarray
 Interval = tuple[float, float]

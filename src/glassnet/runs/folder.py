@@ -14,8 +14,8 @@ from glassnet.io import write_atomically
 
 if TYPE_CHECKING:
     from glassnet.data.folder_report import FolderReport
-    from glassnet.train.config import TrainConfig
-    from glassnet.train.records import Run
+    from glassnet.runs.records import Run
+    from glassnet.settings.config import TrainConfig
 
 
 LOCK = ".lock"
@@ -97,7 +97,7 @@ class RunFolder:
 
     def finish(self, run: Run) -> None:
         """The two pictures, as far as the run got; then evaluation.json, which says that the run is over."""
-        from glassnet.train.plots import draw_confusion, draw_curves  # matplotlib takes most of a second
+        from glassnet.runs.plots import draw_confusion, draw_curves  # matplotlib takes most of a second
 
         splits = {"val": run.val, "test": run.test}
         results = {name: split.to_dict() for name, split in splits.items() if split is not None}

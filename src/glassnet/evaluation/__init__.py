@@ -1,0 +1,1 @@
+"""How good predictions are, and how far that can be trusted: what judges a trained network."""
