@@ -19,8 +19,9 @@ from rich.console import Console
 import glassnet as gn
 from glassnet.cli.app import app
 from glassnet.cli.output import Output
-from glassnet.cli.progress import Bar, progress
-from glassnet.train import fit
+from glassnet.cli.progress import Bar, heard, progress
+from glassnet.runs import checkpoint
+from glassnet.train import fit, health
 from glassnet.train.stepper import choose_backend
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -378,3 +379,12 @@ def test_the_bar_shows_speed_loss_and_time_left(monkeypatch, plain):
     assert "epoch 2/2" in text and "images/s  loss" in text and "left" in text
     assert "epoch 1/2  loss" in text
     assert ("\x1b[36m" in text) is not plain  # cyan is the colour of the time left
+
+
+@pytest.mark.parametrize("module", [health, checkpoint])
+def test_a_warning_of_the_training_or_of_its_files_is_said_once(module):
+    said = []
+    with heard(said.append):
+        module.log.warning("%s is odd.", "This")
+    module.log.warning("Nobody listens.")
+    assert said == ["Warning: This is odd."]
