@@ -53,7 +53,7 @@ def test_python_blocks_run_one_after_another(page, tmp_path, monkeypatch, capsys
 
 @with_blocks("sh")
 def test_commands_run_one_after_another(page, tmp_path, monkeypatch, capsys):
-    """With a short recipe for digits: what the real one reaches is a test of its own."""
+    """With short defaults for digits: what the real ones reach is a test of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(DEFAULTS, "digits", {"model": "linear", "epochs": 1})
     digits = gn.data.load("digits").test
