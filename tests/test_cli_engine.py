@@ -21,6 +21,7 @@ from glassnet.models import MODELS
 from glassnet.train import TrainConfig
 from glassnet.train.example import example_step
 from glassnet.train.warmup import CLASSES, IMAGES, warm_up
+from photos import photo_folder
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -90,6 +91,17 @@ def test_profile_is_a_table_and_a_picture(capsys, tmp_path):
     assert "GF/s" in text and "of the peak of" in text
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size[0] == 1080
+
+
+def test_a_profile_of_photos_says_how_fast_they_come(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("glassnet.data.catalog.user_cache", lambda: tmp_path / "cache")
+    photos = photo_folder(tmp_path / "photos", {"cat": 4, "dog": 4})
+    found, text = run_json(capsys, "profile", photos, "--batch-size", 4)
+    rates, inputs = found["images_per_second"], [s for s in found["steps"] if s["layer"] == "input"]
+    assert [step["kernel"] for step in inputs] == ["augment_bytes"]
+    assert rates["inputs"] == pytest.approx(4 / inputs[0]["seconds"])
+    assert rates["training"] == pytest.approx(4 / found["seconds"])
+    assert rates["decoding"] > 1 and "decoding" in text
 
 
 # Compiling

@@ -9,7 +9,7 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import recorded
+from glassnet.cli.target import found, recorded
 from glassnet.plan.passes.layout import NONE
 from glassnet.plan.show import Buffer, show
 from glassnet.summary import table
@@ -37,19 +37,19 @@ def plan(
     """
     output = Output(json)
     with compiling(output.say):
-        step = recorded(target, batch_size, threads)
-    found, leaves = step.compiled, step.compiled.program.sections
+        step = recorded(found(target), batch_size, threads)
+    compiled, leaves = step.compiled, step.compiled.program.sections
     rows, buffers = show(
-        found.sections, found.layout, found.memory, capacity=found.capacity, chunk=found.chunk
+        compiled.sections, compiled.layout, compiled.memory, capacity=compiled.capacity, chunk=compiled.chunk
     )
     totals = {
-        "batch_size": found.capacity,
-        "in_flight": found.chunk,
-        "leaves": min(max(s.leaves for s in leaves), -(-found.capacity // found.chunk)),
+        "batch_size": compiled.capacity,
+        "in_flight": compiled.chunk,
+        "leaves": min(max(s.leaves for s in leaves), -(-compiled.capacity // compiled.chunk)),
         "threads": step.threads,
-        "bytes_per_worker": found.memory.local_bytes,
-        "bytes_shared": found.memory.shared_bytes,
-        "macs": found.macs,
+        "bytes_per_worker": compiled.memory.local_bytes,
+        "bytes_shared": compiled.memory.shared_bytes,
+        "macs": compiled.macs,
     }
     output.say(
         *table(

@@ -59,12 +59,14 @@ def config_of(model: str | Path) -> TrainConfig | None:
     return TrainConfig.from_toml(config) if config.exists() else None
 
 
-def recorded(target: str, batch_size: int | None, threads: int | None) -> TrainingStep:
+def recorded(target: Target, batch_size: int | None, threads: int | None) -> TrainingStep:
     """The compiled training step of a target, on random images; what it does not say is as usual."""
-    net, config, _ = found(target)
+    net, config, _ = target
     config = config or TrainConfig(data="", loss=net.loss)
     batch_size = batch_size or -(-config.batch_size // config.accumulate)
-    return example_step(net, config.loss, config.optimizer, batch_size, threads=threads)
+    return example_step(
+        net, config.loss, config.optimizer, batch_size, augment=config.augment, threads=threads
+    )
 
 
 def needed(data: str | None, model: str | Path) -> Dataset:
