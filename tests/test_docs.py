@@ -11,15 +11,21 @@ import pytest
 from PIL import Image
 
 import glassnet as gn
+from glassnet import layers
 from glassnet.cli.app import app
+from glassnet.losses import LOSSES, Loss
+from glassnet.optim import OPTIMIZERS, Optimizer
 from glassnet.settings.defaults import DEFAULTS
 from photos import photo_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 MANUAL = ROOT / "docs" / "command-line.md"
+LAYERS = ROOT / "docs" / "layers" / "index.md"
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 COMMANDS += [group.typer_instance.info.name for group in app.registered_groups]
+PARTS = [gn.Sequential, *(getattr(layers, name) for name in layers.__all__ if name != "Layer")]
+PARTS += [*LOSSES.values(), *OPTIMIZERS.values()]
 INSTALLS = ("python3 -m venv .venv", ".venv/bin/pip install -e '.[test]'", ".venv/bin/python -m pytest")
 
 
@@ -37,8 +43,12 @@ def commands(page):
 
 def with_blocks(language):
     """The pages that have such blocks, as parameters of a test."""
-    found = [page for page in PAGES if blocks(page, language)]
-    return pytest.mark.parametrize("page", found, ids=lambda page: page.stem)
+    return each([page for page in PAGES if blocks(page, language)])
+
+
+def each(pages):
+    """Pages as parameters of a test, named by their paths."""
+    return pytest.mark.parametrize("page", pages, ids=lambda p: str(p.relative_to(ROOT).with_suffix("")))
 
 
 @with_blocks("python")
@@ -91,7 +101,7 @@ def test_no_command_is_described_that_does_not_exist():
     assert sections == COMMANDS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@each(PAGES)
 def test_links_lead_to_files(page):
     text = page.read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?://)([^)#]+)\)", text) + re.findall(r"\{literalinclude\} (\S+)", text)
@@ -99,15 +109,38 @@ def test_links_lead_to_files(page):
         assert (page.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_quoted_functions_exist(page):
-    """`:pyobject:` names a function or method of the file that it is quoted from."""
-    for file, name in re.findall(
-        r"\{literalinclude\} (\S+)\n:pyobject: (\S+)", page.read_text(encoding="utf-8")
-    ):
+@each(PAGES)
+def test_quoted_code_exists(page):
+    """`:pyobject:` names a function or method of the file that it is quoted from; other options, its text."""
+    text = page.read_text(encoding="utf-8")
+    for file, options in re.findall(r"\{literalinclude\} (\S+)\n((?::.*\n)*)", text):
         source = (page.parent / file).read_text(encoding="utf-8")
-        for part in name.split("."):
-            assert re.search(rf"^ *(def|class) {part}\b", source, re.MULTILINE), name
+        for option, value in re.findall(r'^:([\w-]+): "?(.*?)"?$', options, re.MULTILINE):
+            if option == "pyobject":
+                for part in value.split("."):
+                    assert re.search(rf"^ *(def|class) {part}\b", source, re.MULTILINE), value
+            else:
+                assert option in ("start-at", "end-before")
+                assert f"\n{value}" in source
+
+
+@pytest.mark.parametrize("kind", PARTS, ids=lambda kind: kind.__name__)
+def test_every_layer_loss_and_optimiser_has_its_page(kind):
+    """The table leads to it. It quotes the code of the gradient, and checks that by gradcheck."""
+    link = re.search(rf"\[{kind.__name__}\]\((\S+)\)", LAYERS.read_text(encoding="utf-8"))
+    assert link, f"{kind.__name__} has no page in docs/layers/index.md"
+    page = LAYERS.parent / link[1]
+    text, code = page.read_text(encoding="utf-8"), "".join(blocks(page, "python"))
+    assert f"gn.{kind.__name__}(" in code or kind is layers.Chain
+    if issubclass(kind, Optimizer):
+        quoted = kind().rule().__name__
+    elif issubclass(kind, Loss):
+        quoted = rf"LossOps\.{kind.operation}_grad"
+    else:
+        quoted = rf"{kind.backward.__qualname__.split('.')[0]}(\.backward)?"
+    assert re.search(rf"^:pyobject: {quoted}$", text, re.MULTILINE)
+    if not issubclass(kind, Optimizer):
+        assert re.search(r"\bgn\.gradcheck\(", code) and "backward" in code
 
 
 def test_the_readme_shows_the_twenty_lines():
