@@ -98,7 +98,8 @@ def load(
 
     The files of a set known by name are taken from the folder $GLASSNET_DATA/<name>, gzipped or not, else
     from the cache, else downloaded there and held to their checksums. cache: a folder other than the user's
-    cache folder. A name comes before a folder that is called so: write "./mnist" for the folder.
+    cache folder. A name comes before a folder that is called so: write "./mnist" for the folder. Files and
+    folders that are not there are looked for in $GLASSNET_DATA.
     progress: called with the photos decoded, and all, where there are any to decode.
     Raises DataError for an unknown name and where files cannot be had, FileFormatError for a damaged file,
     ConfigError for an option that does not apply.
@@ -113,15 +114,24 @@ def load(
         raise ConfigError(f"progress must be a function of (done, all), got {progress!r}.")
     name = ALIASES.get(str(source), str(source))
     if name not in NAMES:
-        reader = _reader(Path(source))
+        path = place_of(source)
+        reader = _reader(path)
         if "progress" in _known(reader) and progress is not None:
             options["progress"] = progress
-        return _call(reader, f"Data from {source}", options, Path(source))
+        return _call(reader, f"Data from {source}", options, path)
     if name == "digits":
         return _call(_digits, "The data set 'digits'", options)
     place = Path(cache) if cache is not None else user_cache()
     reader = _cifar10 if name == "cifar10" else partial(_idx_set, name)
     return _call(reader, f"The data set {name!r}", options, place)
+
+
+def place_of(source: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder of the user's: as it is given, else in the user's folder of data sets."""
+    path, folder = Path(source), user_folder()
+    if path.exists() or folder is None or not (folder / path).exists():
+        return path
+    return folder / path
 
 
 def _reader(path: Path) -> Callable[..., Dataset]:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 import glassnet as gn
 from glassnet.backends import choose_backend
-from glassnet.data import Dataset, load
+from glassnet.data import Dataset
 from glassnet.errors import ShapeError
 from glassnet.losses import Loss
 from glassnet.ops.reference import ReferenceOps
@@ -196,7 +196,7 @@ class PublishedFunction(Recipe):
         """As Recipe.train; a run of seconds needs no run folder, and has no epochs to tell callbacks of."""
         line = f"Golden cases of the official program: largest difference {golden_error():.1e}."
         say(line)
-        data = self.prepare(load(self.config.data) if data is None else data)
+        data = self.prepare(self.read(self.config) if data is None else data)
         train, config = data.train if steps is None else data.train[:steps], self.config
         x = train.inputs()[..., 0]
         start = time.perf_counter()

@@ -1,28 +1,68 @@
-"""The table of docs/systems.md, made from the results that come with the package."""
+"""The tables of the documentation, made from the results that come with the package."""
 
 from __future__ import annotations
 
+from statistics import fmean
+from typing import Any
+
 from glassnet.errors import FileFormatError
-from glassnet.recipes import RECIPES, Recipe, Result
+from glassnet.recipes import RECIPES, Recipe, Result, photos_study
+from glassnet.recipes.photos_study import STUDY
+from glassnet.recipes.result import SeedResult
 
 BEGIN, END = "<!-- table: glassnet recipe page -->\n", "<!-- end of the table -->"
+STUDY_BEGIN = "<!-- study: glassnet recipe page -->\n"
 HEADER = ("system", "published", "same settings", "today", "time there", "time here", "command")
+STUDY_HEADER = ("network", "while learning", "train", "valid", "valid there", "test", "what it shows")
 
 
 def filled(text: str, results: dict[str, Result]) -> str:
-    """The text of the page with the table of these results between its two marks."""
-    before, begin, rest = text.partition(BEGIN)
+    """The text of a page with the table of these results between its two marks: the systems or the study."""
+    begin, make = (STUDY_BEGIN, study) if STUDY_BEGIN in text else (BEGIN, table)
+    before, begin, rest = text.partition(begin)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise FileFormatError(f"The page needs the two lines {BEGIN.strip()!r} and {END!r}.")
-    return before + BEGIN + table(results) + END + after
+    return before + begin + make(results) + END + after
 
 
 def table(results: dict[str, Result]) -> str:
-    """Markdown: a row for each recipe that has a result."""
-    rows = [HEADER, ("---",) * len(HEADER)]
-    rows += [row(recipe, results) for recipe in RECIPES.values() if recipe.name in results]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    """Markdown: a row for each recipe that has a result, but those of the study."""
+    studied = {recipe.name for recipe in photos_study.RECIPES}
+    shown = [recipe for name, recipe in RECIPES.items() if name in results and name not in studied]
+    return markdown(HEADER, [row(recipe, results) for recipe in shown])
+
+
+def study(results: dict[str, Result]) -> str:
+    """Markdown: a row for each recipe of the study that has a result."""
+    return markdown(STUDY_HEADER, [study_row(name, results[name]) for name in STUDY if name in results])
+
+
+def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, ("---",) * len(header), *rows])
+
+
+def study_row(name: str, result: Result) -> tuple[str, ...]:
+    """One network: its means over seeds, in training and in evaluation, beside what was published."""
+    there, shows = STUDY[name]
+    epochs = [kept(run, result.settings) for run in result.seeds]
+    return (
+        RECIPES[name].about,
+        accuracy(fmean(epoch["accuracy"] for epoch in epochs)),
+        accuracy(result.mean("train_accuracy")),
+        accuracy(fmean(epoch["val_accuracy"] for epoch in epochs)),
+        there,
+        over_seeds(result, "test_accuracy"),
+        shows,
+    )
+
+
+def kept(run: SeedResult, settings: dict[str, Any]) -> dict[str, Any]:
+    """The epoch whose weights the run kept: the one of the lowest validation loss, or the last."""
+    if settings["early_stopping"]:
+        return min(run.curve, key=lambda epoch: epoch["val_loss"])
+    return run.curve[-1]
 
 
 def row(recipe: Recipe, results: dict[str, Result]) -> tuple[str, ...]:
