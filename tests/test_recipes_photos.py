@@ -16,7 +16,7 @@ from glassnet.errors import DataError
 from glassnet.ops.reference import ReferenceOps
 from glassnet.recipes import RECIPES, photos_from_scratch, photos_study
 from glassnet.recipes.base import few
-from glassnet.recipes.page import STUDY_BEGIN, filled, kept
+from glassnet.recipes.page import STUDY_BEGIN, filled, kept, table
 from glassnet.recipes.photos_study import STUDY, PublishedDropout, scores_without_statistics
 from glassnet.recipes.result import Result, SeedResult, shipped
 from glassnet.train.fitting import run
@@ -227,6 +227,12 @@ def test_the_table_shows_the_epoch_that_was_kept(early_stopping, epoch):
     cells = (f"{CURVE[epoch - 1]['accuracy']:.2%}", "95.00%", f"{CURVE[epoch - 1]['val_accuracy']:.2%}")
     shown = " | ".join(cell.replace("%", " %") for cell in cells)
     assert shown in row and "| 81 % | 75.00 % (75.00 to 75.00, 1 seeds) |" in row
+
+
+def test_the_faults_are_not_among_the_published_systems():
+    result = Result("", {}, (SeedResult(0, 0.9, 0.95, 60.0, "compiled"),), {})
+    shown = table({"photos-from-scratch": result, "photos-unaugmented": result})
+    assert "recipe run photos-from-scratch`" in shown and "photos-unaugmented" not in shown
 
 
 def test_both_are_at_least_as_good_as_without():
