@@ -16,9 +16,17 @@ from glassnet.shapes import Shape
 Array = np.ndarray
 
 
+def _statistics(x: Array, axes: tuple[int, ...], *, keepdims: bool = False) -> tuple[Array, Array]:
+    """(mean, variance) over `axes`, added up in float64: a channel of a batch may have 100,000 values."""
+    mean = x.mean(axis=axes, dtype=np.float64, keepdims=True)
+    var = x.var(axis=axes, dtype=np.float64, keepdims=keepdims, mean=mean)
+    return (mean if keepdims else mean.reshape(var.shape)).astype(x.dtype), var.astype(x.dtype)
+
+
 def _normalise(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
     """(mean, 1 / sqrt(variance + eps)) over `axes`, which are kept."""
-    return x.mean(axis=axes, keepdims=True), 1 / np.sqrt(x.var(axis=axes, keepdims=True) + x.dtype.type(eps))
+    mean, var = _statistics(x, axes, keepdims=True)
+    return mean, 1 / np.sqrt(var + x.dtype.type(eps))
 
 
 def _normalised_input_grad(g: Array, xhat: Array, rstd: Array, axes: tuple[int, ...]) -> Array:
@@ -39,8 +47,7 @@ class NormOps(Ops):
         def current(self, state: Array) -> Array: ...
 
     def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
-        axes = tuple(range(x.ndim - 1))
-        return x.mean(axis=axes), x.var(axis=axes)
+        return _statistics(x, tuple(range(x.ndim - 1)))
 
     def batch_norm_running(
         self, running_mean: Array, running_var: Array, mean: Array, var: Array, x: Array, momentum: float
