@@ -40,10 +40,13 @@ GOLDEN = {  # mean loss of each of the first steps, seed 0, on the data that eve
     "photos-unaugmented-published-dropout": [1.658820, 1.209826],
     "photos-unaugmented-dropout": [2.846540, 4.364039],
     "mnist-fast": [2.601601, 2.539029],
-    "mnist-best": [2.749898, 2.898259],
+    "mnist-best": [2.865783, 2.912466],
+    "fashion": [2.929078, 2.711415],
 }
 LONG_SUMS = {name for name in GOLDEN if name.startswith("photos") and ("norm" in name or "lost" in name)}
 """Means over 49,284 float32 values a channel, which each backend adds up in an order of its own."""
+DEEP = {"mnist-best", "fashion"}
+"""A first step at the full rate makes the rounding of a gradient through six normalisations larger."""
 
 
 class Steps(Callback):
@@ -101,7 +104,8 @@ def test_the_first_losses(name, backend, clothed, noise):
     steps, recipe = Steps(), on(backend, RECIPES[name])
     data = replace(noise, val=noise.train) if recipe.config.data == "animals_224" else clothed
     recipe.train(0, data=data, steps=len(GOLDEN[name]), callbacks=[steps])
-    np.testing.assert_allclose(steps.losses, GOLDEN[name], rtol=1e-3 if name in LONG_SUMS else 1e-5)
+    tolerance = 1e-3 if name in LONG_SUMS else 1e-4 if name in DEEP else 1e-5
+    np.testing.assert_allclose(steps.losses, GOLDEN[name], rtol=tolerance)
 
 
 def test_every_recipe_that_is_trained_has_golden_losses():

@@ -1,4 +1,4 @@
-"""What the data of the published systems gets today: MNIST in seconds, and MNIST at its best.
+"""What the data of the published systems gets today: MNIST in seconds, MNIST at its best, and Fashion-MNIST.
 
 Networks and settings were chosen on the last 10,000 training images, which a chosen recipe then trains on
 too; the test images had no part in it.
@@ -31,9 +31,13 @@ def fast(seed: int) -> gn.Sequential:
     return gn.Sequential(layers, input_shape=(28, 28, 1), seed=seed)
 
 
-def best(seed: int) -> gn.Sequential:
-    """104,938 parameters."""
-    layers = [*convolutions(32), gn.Flatten(), gn.Dropout(0.3), gn.Linear(10)]
+def deep(seed: int) -> gn.Sequential:
+    """207,674 parameters: two convolutions at 28x28, two at 14x14, two at 7x7, 3x3 maps at the end."""
+    layers: list[gn.Layer] = []
+    for first, second in ((16, 32), (64, 64), (96, 96)):
+        layers += [gn.Conv2d(first, 3, padding=1, bias=False), gn.BatchNorm2d(), gn.ReLU()]
+        layers += [gn.Conv2d(second, 3, padding=1, bias=False), gn.MaxPool2d(2), gn.BatchNorm2d(), gn.ReLU()]
+    layers += [gn.Flatten(), gn.Dropout(0.3), gn.Linear(10)]
     return gn.Sequential(layers, input_shape=(28, 28, 1), seed=seed)
 
 
@@ -62,18 +66,38 @@ RECIPES = (
     ),
     Recipe(
         name="mnist-best",
-        about="MNIST at its best: twice the filters, thirty epochs",
+        about="MNIST at its best: six convolutions, twelve epochs",
         published=UNPUBLISHED,
         config=SETTINGS.model_copy(
             update={
-                "epochs": 30,
+                "epochs": 12,
                 "batch_size": 64,
-                "schedule": OneCycle(rise=0.15),
+                "schedule": OneCycle(rise=0.2),
                 "augment": Augment(shift=2, rotation=(0, 12), zoom=(0.88, 1.12), shear=6, fill="black"),
                 "ema": 0.998,
             }
         ),
-        network=best,
+        network=deep,
         required=0.9965,
+    ),
+    Recipe(
+        name="fashion",
+        about="Fashion-MNIST: six convolutions, eighteen epochs",
+        published=UNPUBLISHED,
+        config=SETTINGS.model_copy(
+            update={
+                "data": "fashion-mnist",
+                "epochs": 18,
+                "batch_size": 64,
+                "schedule": OneCycle(rise=0.2),
+                "augment": Augment(
+                    horizontal_flip=0.5, shift=2, cutout=8, cutout_probability=0.5, fill="black"
+                ),
+                "ema": 0.998,
+                "tta": "flip",
+            }
+        ),
+        network=deep,
+        required=0.935,
     ),
 )
