@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_a_batch_is_predicted_like_its_images(batch):
     parts = [net.scores(batch[0][i : i + 3]) for i in range(0, len(whole), 3)]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(net.scores(batch[0][2:3])[0], whole[2], rtol=1e-4, atol=1e-6)
+
+
+def test_scores_of_many_bytes_take_the_memory_of_a_batch():
+    images = np.zeros((4000, 32, 32, 1), np.uint8)  # 16 MB as float32
+    net = gn.Sequential([gn.GlobalAvgPool2d()], input_shape=(32, 32, 1))
+    net.preprocessing = Preprocessing((32, 32), (0.5,), (1.0,), "L")
+    net.scores(images[:300])
+    tracemalloc.start()
+    net.scores(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000
 
 
 # Backward: what is frozen costs nothing

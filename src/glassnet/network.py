@@ -18,7 +18,7 @@ from glassnet.losses import Loss, SoftmaxCrossEntropy
 from glassnet.ops.base import Array, Grads, Ops
 from glassnet.ops.reference import ReferenceOps
 from glassnet.plan.record import host_layers
-from glassnet.preprocessing import Preprocessing
+from glassnet.preprocessing import Preprocessing, image_array
 from glassnet.shapes import Shape, batched
 from glassnet.store import Store
 from glassnet.summary import Summary, summarise
@@ -127,13 +127,14 @@ class Sequential(Chain):
         raise ShapeError(f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}")
 
     def scores(self, images: Any) -> np.ndarray:
-        """(N, K): the last layer's output in evaluation mode."""
-        x = self.inputs(images)
-        if not len(x):
+        """(N, K): the last layer's output in evaluation mode. Bytes become float32 a batch at a time."""
+        raw = self.inputs(images) if self.preprocessing is None else image_array(images)
+        if not len(raw):
             raise DataError("Prediction needs at least one image, got none.")
         run = self.predictor()
         batch = getattr(run, "capacity", BATCH)
-        return np.concatenate([self.over_views(run, x[i : i + batch]) for i in range(0, len(x), batch)])
+        batches = (self.inputs(raw[i : i + batch]) for i in range(0, len(raw), batch))
+        return np.concatenate([self.over_views(run, x) for x in batches])
 
     def over_views(self, run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
         """The mean of run's scores over the views of inputs (n, H, W, C) that the preprocessing asks for."""

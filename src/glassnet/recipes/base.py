@@ -23,9 +23,6 @@ Say = Callable[[str], None]
 CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 """What is kept of each epoch."""
 
-BLOCK = 256
-"""Images that are scored at a time: as inputs, 2400 photos would take 1.4 GB."""
-
 
 @dataclass(frozen=True)
 class Published:
@@ -134,9 +131,7 @@ class Recipe:
         """The trained network on a split."""
         if split is None:
             return None
-        blocks = [split.images[first : first + BLOCK] for first in range(0, len(split), BLOCK)]
-        scores = np.concatenate([self.scores(net, images) for images in blocks])
-        return evaluation(scores, split, net.loss).accuracy
+        return evaluation(self.scores(net, split.images), split, net.loss).accuracy
 
 
 def trained(
