@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ import pytest
 import glassnet as gn
 from glassnet.data import Dataset, load
 from glassnet.errors import NotFiniteError
-from glassnet.train import Callback, EpochRecord, TrainConfig, Training, build_model, fit_config, health
+from glassnet.train import (
+    Callback,
+    EpochRecord,
+    Interrupted,
+    TrainConfig,
+    Training,
+    build_model,
+    fit_config,
+    health,
+    resume,
+)
 from glassnet.train.health import Health
 from glassnet.train.symptoms import LayerGradient, dead_relus, gap, guessing_loss
 
@@ -49,6 +60,14 @@ def seen(found):
     return [(report.layer, report.kind) for report in found]
 
 
+class StopAfterAnEpoch(Callback):
+    """Ctrl-C."""
+
+    def on_epoch_end(self, training, record):
+        if record.epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
 # Sick --------------------------------------------------------------------------------------------------
 
 
@@ -68,6 +87,16 @@ def test_a_loss_that_explodes_slowly():
     found = reports(gn.Flatten(), gn.Linear(10), optimizer=gn.SGD(lr=10.0))
     assert seen(found) == [("linear_1", "exploding loss")]
     assert found[0].fact.startswith("The mean loss of epoch 1 is ") and found[0].step == 41
+
+
+def test_what_was_said_is_not_said_again_when_a_run_is_resumed(tmp_path):
+    layers = [gn.Flatten(), gn.Linear(16), gn.ReLU(), gn.Linear(10)]
+    net = gn.Sequential(layers, input_shape=DIGITS.image_shape)
+    net["linear_1"].bias = [-100.0] * 16
+    with pytest.raises(Interrupted):
+        gn.fit(net, DIGITS, run_dir=tmp_path / "run", callbacks=[StopAfterAnEpoch()], epochs=3)
+    _, run = resume(tmp_path / "run", data=DIGITS, net=net)
+    assert len(run.warnings) == 1 and run.warnings[0].startswith("relu_1 after linear_1 is dead: ")
 
 
 def test_first_weights_that_are_too_large():

@@ -8,11 +8,12 @@ nothing is looked at while it is above BUDGET of the run's time. Nothing here ch
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 
 import numpy as np
@@ -64,6 +65,15 @@ class Health(Callback):
     def __init__(self, split: Split) -> None:
         self.split = split
         self.reports: list[HealthReport] = []
+        self._kept: dict[str, np.ndarray] = {}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        said = json.dumps([asdict(report) for report in self.reports])
+        limits = np.array([self._most_loss, self._most_norm])
+        return {"reports": np.frombuffer(said.encode(), np.uint8), "limits": limits}
+
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        self._kept = tensors
 
     def on_train_begin(self, training: Training) -> None:
         self.reports.clear()
@@ -75,6 +85,11 @@ class Health(Callback):
         self._most_loss = STEP_LOSS * self._guess
         clipped = training.config.clip_norm or training.config.clip_value
         self._most_norm = math.inf if clipped else 0.0
+        if self._kept:  # what was said before the run was interrupted is not said again
+            said = json.loads(self._kept["reports"].tobytes())
+            self.reports += [HealthReport(**report) for report in said]
+            self._most_loss, self._most_norm = map(float, self._kept["limits"])
+            self._kept = {}
         self._measure(training)
 
     def on_steps(self, training: Training, records: list[StepRecord]) -> None:
