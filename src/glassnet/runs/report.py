@@ -73,6 +73,7 @@ def write_report(
         warnings = [*kept, *warnings]
     judged = judge(net, data, np.random.default_rng(run.config.seed))
     split = None if judged is None else data.test if judged.split == "test" else data.val
+    root = None if data.report is None else data.report.root
     learned = None if run.folder is None else LearningCurve.load(run.folder)
     page = html.page(
         f"{data.name}: a training run" if run.folder is None else f"{data.name}: {run.folder.name}",
@@ -80,7 +81,7 @@ def write_report(
         "" if judged is None else classes(judged),
         "" if judged is None else confusion(judged.evaluation),
         "" if judged is None or judged.sureness is None else sureness(judged.sureness),
-        "" if judged is None or split is None else worst(judged, split.images),
+        "" if judged is None or split is None else worst(judged, split.images, root),
         html.section("Would more images help?", *more_images(learned)),
         html.section("Training", html.drawing(plots.curves(run.history), "loss and accuracy by epoch"))
         if run.history
@@ -163,30 +164,37 @@ def sureness(found: Sureness) -> str:
     return html.section("Calibration", html.paragraph(text), picture)
 
 
-def worst(judged: Judgement, images: np.ndarray) -> str:
-    """The mistakes with the largest loss as pictures."""
+def worst(judged: Judgement, images: np.ndarray, root: str | None) -> str:
+    """The mistakes with the largest loss as pictures; root: the folder that their files are named from."""
     wrong = judged.evaluation.samples - int(np.trace(judged.evaluation.confusion))
     if not judged.mistakes:
         return html.section("Worst errors", html.paragraph("There are none."))
     shown = f"{len(judged.mistakes)} of {wrong:,}, those with the largest loss first."
-    shots = [html.shot(np.asarray(images[m.index]), caption(m), name_of(m)) for m in judged.mistakes]
+    names = [name_of(mistake, root) for mistake in judged.mistakes]
+    shots = [
+        html.shot(np.asarray(images[mistake.index]), caption(mistake, name), name)
+        for mistake, name in zip(judged.mistakes, names, strict=True)
+    ]
     return html.section(
         "Worst errors", html.paragraph(shown), "<div class='shots'>\n" + "\n".join(shots) + "\n</div>"
     )
 
 
-def caption(mistake: Mistake) -> list[str]:
+def caption(mistake: Mistake, name: str) -> list[str]:
     """What stands under a mistake."""
     return [
         f"{mistake.true} ({mistake.own:.1%})",
         f"taken for {mistake.predicted} ({mistake.probability:.1%})",
-        name_of(mistake),
+        name,
     ]
 
 
-def name_of(mistake: Mistake) -> str:
-    """The file, or which image of the split it is."""
-    return f"image {mistake.index}" if mistake.file is None else mistake.file
+def name_of(mistake: Mistake, root: str | None) -> str:
+    """The file, from the root on where it is in there, or which image of the split it is."""
+    if mistake.file is None:
+        return f"image {mistake.index}"
+    file = Path(mistake.file)
+    return str(file.relative_to(root)) if root is not None and file.is_relative_to(root) else mistake.file
 
 
 def more_images(learned: LearningCurve | None) -> list[str]:
