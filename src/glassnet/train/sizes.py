@@ -19,9 +19,12 @@ Size = tuple[int, int]
 
 
 def input_size(config: TrainConfig, epoch: int, whole: Size) -> Size:
-    """(H, W) of the inputs in an epoch, counted from 0, where those of validation are `whole`."""
-    scales = (*config.progressive, 1.0)
-    scale = scales[epoch * len(scales) // config.epochs]
+    """(H, W) of the inputs in an epoch, counted from 0, where those of validation are `whole`.
+
+    Counted from the last epoch, which is always at the whole size: later parts are the longer ones.
+    """
+    scales = (1.0, *reversed(config.progressive))
+    scale = scales[(config.epochs - 1 - epoch) * len(scales) // config.epochs]
     return max(1, round(whole[0] * scale)), max(1, round(whole[1] * scale))
 
 
