@@ -76,7 +76,7 @@ def row(recipe: Recipe, results: dict[str, Result]) -> tuple[str, ...]:
         accuracy(getattr(published, what)) + " on train" * train,
         *((here, today(recipe.today, results)) if published.source else ("-", here)),
         duration(published.seconds),
-        duration(result.mean("seconds")),
+        duration(result.fastest),
         f"`glassnet recipe run {recipe.name}`",
     )
 
