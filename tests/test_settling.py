@@ -15,7 +15,7 @@ from glassnet.runs.report import write_report
 from glassnet.settings.settling import balanced, load_data, settle
 from glassnet.train import Interrupted, TrainConfig, fit_config, resume
 from messages import message_of
-from photos import photo_folder
+from photos import photo_folder, save_picture
 from test_resume import Stop, outcome
 
 SMALL = ("model_options={width=4, stages=2, halvings=1}", "epochs=3", "checkpoint_steps=1")
@@ -48,6 +48,15 @@ def test_the_config_of_a_folder_comes_back_from_its_toml(folder):
         again, _ = settle(TrainConfig.from_toml("a.toml").to_dict())
         assert again == config
         assert config.augment.off == bool(assignments) and data.image_shape == (16, 16, 3)
+
+
+def test_a_run_reads_photos_alike_when_others_are_there_later(folder):
+    config, data = settle({"data": "photos"})
+    assert config.data_options == {"size": [24, 32], "channels": "RGB"}
+    save_picture(folder / "photos" / "dog" / "large.png", 99, (62, 70))
+    assert load_data(config).image_shape == data.image_shape == (24, 32, 3)
+    assert settle({"data": "photos"})[1].image_shape == (24, 24, 3)
+    assert "size" not in settle({"data": "digits"})[0].data_options
 
 
 def test_settings_lie_over_what_suits_the_data(folder):

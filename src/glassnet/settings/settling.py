@@ -21,13 +21,12 @@ def settle(
 ) -> tuple[TrainConfig, Dataset]:
     """The data that settings name, and the config of what suits it with the settings over that.
 
-    assignments: such as "epochs=3", over all. Paths in the config are absolute: a run is found again from
-    anywhere. progress: called with the photos decoded, and all.
+    assignments: such as "epochs=3", over all. progress: called with the photos decoded, and all.
     """
     first = TrainConfig.resolve(settings).override(*assignments)
     data = load_data(first, progress)
     config = TrainConfig.resolve(settings, data).override(*assignments)
-    return config.model_copy(update=places(config)), data
+    return config.model_copy(update=settled(config, data)), data
 
 
 def load_data(config: TrainConfig, progress: Progress | None = None) -> Dataset:
@@ -35,11 +34,16 @@ def load_data(config: TrainConfig, progress: Progress | None = None) -> Dataset:
     return load(config.data, **{"progress": progress, **config.data_options})
 
 
-def places(config: TrainConfig) -> Table:
-    """The settings that are paths, from the root on."""
+def settled(config: TrainConfig, data: Dataset) -> Table:
+    """The settings by which the same data is found from anywhere, and read alike when more photos are there.
+
+    Paths are absolute; of photos the size and the channels are those that were chosen.
+    """
     options, files = dict(config.data_options), config.data_options.get("split_files")
     if isinstance(files, dict):
         options["split_files"] = {split: absolute(str(path)) for split, path in files.items()}
+    if data.report is not None:
+        options |= {"size": list(data.report.size), "channels": data.report.channels}
     return {"data": absolute(config.data), "data_options": options}
 
 
