@@ -127,6 +127,21 @@ def test_wrong_sample_weights(weight, message):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"sample_weight": np.zeros(64)},
+        {"sample_weight": np.zeros(64), "loss": gn.MeanSquaredError()},
+        {"loss": gn.SoftmaxCrossEntropy(class_weights=[0.0] * 10)},
+    ],
+)
+def test_nothing_that_weighs_anything(settings):
+    assert message_of(DataError, fit, simple(), small_data(), **settings) == (
+        "All training images weigh 0, so that there is nothing to learn. Give some of them a sample weight "
+        "and their class a class weight above 0."
+    )
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0."),
@@ -277,6 +292,22 @@ def test_a_finite_loss_of_an_infinite_slope_is_found_in_its_gradient():
         "loss. "
     )
     assert same
+
+
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_a_batch_that_weighs_nothing_is_a_step_of_loss_0(backend):
+    """Batches of one, each with its own bound on the summed gradient."""
+    data, weight = small_data(), np.arange(64) % 4 == 1
+    net, losses = simple(), []
+
+    class Losses(Callback):
+        def on_steps(self, training, records):
+            losses.extend(record.loss for record in records)
+
+    settings = {"epochs": 1, "batch_size": 1, "val_fraction": 0, "clip_value": 0.1, "clip_on": "sum"}
+    gn.fit(net, data, sample_weight=weight, backend=backend, callbacks=[Losses()], **settings)
+    assert sum(loss > 0 for loss in losses) == 16 and len(losses) == 64
+    assert all(np.isfinite(array).all() for array in net.store.tensors().values())
 
 
 def test_a_dataset_may_bring_its_own_validation():

@@ -36,12 +36,12 @@ class Loss:
     def targets(self, labels: np.ndarray, outputs: int, sample_weight: np.ndarray | None = None) -> Targets:
         """(target (N, K), share (N,)), float64, for a whole batch of labels (N,) or (N, K)."""
         target, weight, parts = self.encode(labels, outputs, sample_weight)
-        return target, shares(weight, parts)
+        return target, weight / denominator(parts)
 
     def encode(
         self, labels: np.ndarray, outputs: int, sample_weight: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(target (N, K), weight (N,), part (N,)); a batch of these is divided by the sum of its parts."""
+        """(target (N, K), weight (N,), part (N,)); a batch of these is divided by `denominator(part)`."""
         labels = np.asarray(labels)
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         if weight.shape != (len(labels),) or not np.isfinite(weight).all() or (weight < 0).any():
@@ -158,12 +158,10 @@ def targets_for(loss: Loss, targets: np.ndarray, classes: int) -> np.ndarray:
     return targets if targets.ndim == 2 or isinstance(loss, CrossEntropy) else one_hot(targets, classes)
 
 
-def shares(weight: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """(..., n): what each sample's loss counts for in its batch, weight / the sum of the batch's parts."""
-    denominator = parts.sum(axis=-1, keepdims=True)
-    if (denominator <= 0).any():
-        raise DataError("The weights of a batch sum to 0, so it has no mean loss. Give some sample weight.")
-    return weight / denominator
+def denominator(parts: np.ndarray) -> np.ndarray:
+    """(...,): the sum of a batch's parts (..., n); infinity where all are 0, which then have no loss."""
+    total = parts.sum(axis=-1)
+    return np.where(total > 0, total, np.inf)
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:

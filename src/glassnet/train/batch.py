@@ -12,7 +12,8 @@ from glassnet.data import Split
 from glassnet.data.augment import Augment, Drawn, mix_targets
 from glassnet.data.batches import micro_batches
 from glassnet.data.labels import hard
-from glassnet.losses import Loss, shares, targets_for
+from glassnet.errors import DataError
+from glassnet.losses import Loss, denominator, targets_for
 from glassnet.ops.augment import OWN, augment_images
 
 Array = np.ndarray
@@ -110,6 +111,11 @@ class Batches:
         outputs = len(split.classes)
         targets = targets_for(loss, split.targets, outputs)
         self._target, self._weight, self._part = loss.encode(targets, outputs, sample_weight)
+        if not (self._weight * self._part).any():
+            raise DataError(
+                "All training images weigh 0, so that there is nothing to learn. Give some of them a sample "
+                "weight and their class a class weight above 0."
+            )
         self._accumulate = accumulate
 
     def resize(self, size: tuple[int, int]) -> None:
@@ -119,7 +125,8 @@ class Batches:
 
     def block(self, step: int, index: Array) -> Block:
         """The steps from number `step` on that take these samples (k, n)."""
-        parts, target, rows, partner = self._part[index], self._target[index], None, None
+        target, rows, partner = self._target[index], None, None
+        divisor = denominator(self._part[index])
         if self._augment is not None:
             drawn = self._draw(self._augment, step, *index.shape)
             rows, partner = drawn.rows, np.take_along_axis(index, drawn.partner, axis=1)
@@ -130,8 +137,8 @@ class Batches:
             index,
             self.labels[index],
             target,
-            shares(self._weight[index], parts),
-            parts.sum(axis=-1),
+            self._weight[index] / divisor[:, None],
+            divisor,
             self._accumulate,
             rows,
             partner,
