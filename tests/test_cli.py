@@ -118,7 +118,7 @@ def test_train_in_a_process_of_its_own(tmp_path):
     assert result["test_accuracy"] > 0.15
     assert "epoch 1/2  loss" in err and "epoch 2/2  loss" in err and "images/s" in err
     names = {path.name for path in (tmp_path / "runs" / "digits-1").iterdir()}
-    assert {"config.toml", "metrics.jsonl", "best.gnet", "last.gnet", "curves.png", "confusion.png"} <= names
+    assert {"config.toml", "metrics.jsonl", "last.gnet", "report.html", "curves.png"} <= names
 
 
 def test_train_ends_with_the_accuracy_the_run_and_what_to_try(capsys):
@@ -196,7 +196,7 @@ def test_ctrl_c_saves_and_exits_130(tmp_path):
 def test_evaluate_gives_the_figures_of_the_library(capsys):
     result, err = run_json(capsys, "evaluate", "runs/digits-1")
     data = gn.data.load("digits")
-    expected = gn.evaluate(gn.load("runs/digits-1/best.gnet"), data.test).to_dict()
+    expected = gn.evaluate(gn.load("runs/digits-1/last.gnet"), data.test).to_dict()
     assert {key: result[key] for key in expected} == expected
     assert f"accuracy {100 * expected['accuracy']:.2f} %" in err
     assert result["data"] == "digits"
@@ -216,7 +216,7 @@ def test_evaluate_needs_to_know_the_data(capsys, tmp_path):
 def test_predict_names_images_and_arrays(capsys, tmp_path):
     images = gn.data.load("digits").test.images[:3]
     np.save(tmp_path / "three.npy", images)
-    net = gn.load("runs/digits-1/best.gnet")
+    net = gn.load("runs/digits-1/last.gnet")
     result, err = run_json(
         capsys, "predict", "runs/digits-1", "seven.png", tmp_path / "three.npy", "--top-k", 2
     )
@@ -231,7 +231,7 @@ def test_predict_names_images_and_arrays(capsys, tmp_path):
 def test_summary_of_a_name_a_config_and_a_model(capsys, tmp_path):
     config = tmp_path / "net.toml"
     config.write_text('data = "digits"\nmodel = "linear"\n')
-    for target in (config, "runs/digits-1", "runs/digits-1/best.gnet"):
+    for target in (config, "runs/digits-1", "runs/digits-1/last.gnet"):
         result, err = run_json(capsys, "summary", target)
         assert result["parameters"] == result["macs"] + 10 == 650
         assert [row["kind"] for row in result["layers"]] == ["Flatten", "Linear"]

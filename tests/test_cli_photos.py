@@ -73,6 +73,7 @@ def test_options_of_reading_are_in_the_config(capsys, tmp_path):
     result, _ = run_json(capsys, "train", "photos", *QUICK, *files, *how, "--name", "lists")
     assert TrainConfig.from_toml("runs/lists/config.toml").data_options == {
         "size": [16, 20],
+        "channels": "RGB",
         "resize": "stretch",
         "split_files": {split: f"{tmp_path}/{split}.txt" for split in ("train", "test")},
         "strict": True,
@@ -122,7 +123,7 @@ def test_predict_on_files_folders_and_patterns(trained, capsys):
     files = [entry["file"] for entry in result["predictions"]]
     dogs = [f"photos/dog/{i}.png" for i in range(6)]
     assert files == ["more/a.jpg", "more/deep/b.png", *dogs, "photos/cat/1.png"]
-    net = gn.load(f"{trained}/best.gnet")
+    net = gn.load(f"{trained}/last.gnet")
     for entry in result["predictions"]:
         images = gn.io.read_images(entry["file"], net.preprocessing)
         assert entry["top"][0]["class"] == net.predict(images)[0]
@@ -152,6 +153,11 @@ def test_images_that_cannot_be_read_are_named(trained, capsys):
     result, err = run_json(capsys, "predict", trained, "photos/cat")
     assert len(result["predictions"]) == 10 and result["unreadable"] == ["photos/cat/broken.jpg"]
     assert "Left out, for they cannot be read: 1\n  photos/cat/broken.jpg is " in err
+    save_picture(Path("phone/a.jpg"), 97)
+    Path("phone/b.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    result, err = run_json(capsys, "predict", trained, "phone")
+    assert (len(result["predictions"]), result["unreadable"]) == (1, ["phone/b.HEIC"])
+    assert "  phone/b.HEIC: it is of a kind that is not read. Save it as JPEG.\n" in err
     result, _ = run_json(capsys, "predict", trained, "gone.png", "photos/cat/1.png")
     assert (len(result["predictions"]), result["unreadable"]) == (1, ["gone.png"])
 

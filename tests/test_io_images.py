@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from glassnet.errors import ConfigError, FileFormatError
-from glassnet.io import model_file, read_images
+from glassnet.io import read_images
 from glassnet.preprocessing import Preprocessing
 from messages import message_of
 
@@ -99,12 +97,3 @@ def test_an_image_needs_a_preprocessing(tmp_path):
         f"This model has no preprocessing, so {path} cannot be made its input. "
         "Predict on a NumPy file (.npy)."
     )
-
-
-def test_the_model_of_a_run_folder_is_its_best(tmp_path):
-    last, best = tmp_path / "last.gnet", tmp_path / "best.gnet"
-    last.touch()
-    assert model_file(tmp_path) == last
-    best.touch()
-    assert model_file(str(tmp_path)) == best
-    assert model_file(Path(last)) == last

@@ -93,7 +93,7 @@ def outcome(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     history = [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
     result = json.loads((folder / "evaluation.json").read_text())
-    models = [(folder / name).read_bytes() for name in ("last.gnet", "best.gnet")]
+    models = {path.name: path.read_bytes() for path in folder.glob("*.gnet")}
     return history, {key: value for key, value in result.items() if key not in TIMES}, models
 
 

@@ -11,7 +11,7 @@ import pytest
 import glassnet as gn
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError, RunFolderError
-from glassnet.runs.folder import RunFolder
+from glassnet.runs.folder import RunFolder, model_file
 from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
 from messages import message_of
 
@@ -70,15 +70,31 @@ def test_the_models_are_those_of_the_last_and_the_best_epoch(finished):
     assert last.loss == pytest.approx(run.history[-1].val_loss, rel=1e-6)
 
 
-def test_the_best_model_is_not_the_last_one_of_a_run_that_got_worse(tmp_path):
+@pytest.mark.parametrize(("early_stopping", "name"), [(0, "last.gnet"), (30, "best.gnet"), (2, "best.gnet")])
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_model_of_a_folder_is_the_one_that_was_evaluated(tmp_path, early_stopping, name, ema):
+    """Also where the last epoch was not the best one."""
     data = Dataset("few", train=DIGITS.train[:60], val=DIGITS.train[60:200])
     net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
-    run = fit(net, data, epochs=20, optimizer=gn.SGD(lr=5.0), run_dir=tmp_path / "run")
-    losses = [record.val_loss for record in run.history]
-    assert run.best_epoch < 20 and run.stopped is None
-    for name, expected in (("best", min(losses)), ("last", losses[-1])):
-        found = gn.evaluate(gn.load(tmp_path / "run" / f"{name}.gnet"), data.val)
-        assert found.loss == pytest.approx(expected, rel=1e-4)
+    how = {"epochs": 20, "optimizer": gn.SGD(lr=5.0), "early_stopping": early_stopping, "ema": ema}
+    run = fit(net, data, run_dir=tmp_path, **how)
+    assert run.best_epoch < len(run.history)
+    assert model_file(tmp_path) == tmp_path / name
+    assert (tmp_path / "best.gnet").exists() == bool(early_stopping)
+    found = gn.load(tmp_path / name)
+    found.backend = "reference"
+    assert gn.evaluate(found, data.val).to_dict() == run.val.to_dict()
+    (tmp_path / "best.gnet").touch()  # which early versions wrote in every run
+    assert model_file(tmp_path) == tmp_path / name
+
+
+def test_a_file_or_a_folder_of_models_without_settings(tmp_path):
+    last, best = tmp_path / "last.gnet", tmp_path / "best.gnet"
+    last.touch()
+    assert model_file(tmp_path) == last
+    best.touch()
+    assert model_file(str(tmp_path)) == best
+    assert model_file(last) == last
 
 
 def test_the_config_repeats_the_run(finished, tmp_path):

@@ -11,7 +11,8 @@ from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
 from glassnet.cli.target import needed
 from glassnet.errors import DataError
-from glassnet.io import load, model_file
+from glassnet.io import load
+from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
 

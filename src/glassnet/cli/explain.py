@@ -30,8 +30,9 @@ from glassnet.explain import (
 from glassnet.explain.passes import class_numbers, map_layer
 from glassnet.explain.pictures import Picture
 from glassnet.explain.sanity import Method
-from glassnet.io import load, model_file, read_images
+from glassnet.io import load, read_images
 from glassnet.network import Sequential
+from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
 CAMS: Final = {"gradcam": gradcam, "gradcam++": gradcam_plus_plus}

@@ -19,9 +19,10 @@ from glassnet.cli.progress import compiling
 from glassnet.data.folder_report import readable
 from glassnet.data.listing import images_in
 from glassnet.errors import ConfigError, DataError, FileFormatError
-from glassnet.io import load, model_file, read_images, write_atomically
+from glassnet.io import load, read_images, write_atomically
 from glassnet.network import Sequential
 from glassnet.preprocessing import Preprocessing
+from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
 AT_ONCE = 256
@@ -53,7 +54,7 @@ def predict(
     net = load(model_file(model))
     found: list[Prediction] = []
     failures: dict[str, Exception] = {}
-    for names, images in readable_images(expanded(files), net.preprocessing, failures):
+    for names, images in readable_images(expanded(files, failures), net.preprocessing, failures):
         with compiling(output.say):
             found += predictions(net, names, images, top_k)
     if not found:
@@ -67,15 +68,19 @@ def predict(
     output.result(predictions=found, unreadable=[*failures])
 
 
-def expanded(names: Sequence[str]) -> list[str]:
-    """The files that names stand for: files, folders of images, or patterns such as photos/*.jpg."""
+def expanded(names: Sequence[str], failures: dict[str, Exception]) -> list[str]:
+    """The files that names stand for: files, folders of images, or patterns such as photos/*.jpg.
+
+    Images of a folder that cannot be read go to `failures`.
+    """
     files: list[str] = []
     for name in names:
         if Path(name).is_dir():
-            inside = images_in(Path(name))
-            if not inside:
+            inside, unreadable = images_in(Path(name))
+            if not inside and not unreadable:
                 raise DataError(f"There are no images in the folder {name}.")
             files += inside
+            failures |= {path: FileFormatError(f"{path}: {reason}") for path, reason in unreadable}
         elif glob.has_magic(name) and not Path(name).exists():
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:

@@ -10,7 +10,8 @@ import typer
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
 from glassnet.cli.target import needed
-from glassnet.io import load, model_file
+from glassnet.io import load
+from glassnet.runs.folder import model_file
 from glassnet.train.fitting import held_out
 
 

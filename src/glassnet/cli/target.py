@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError
 from glassnet.io import load as load_model
-from glassnet.io import model_file
 from glassnet.network import Sequential
+from glassnet.runs.folder import model_file
 from glassnet.settings.config import Table, merged, read_toml
 from glassnet.settings.settling import load_data, settle
 from glassnet.train import TrainConfig, build_model

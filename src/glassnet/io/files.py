@@ -6,25 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from glassnet.errors import FileFormatError
-
-
-def model_file(path: str | os.PathLike[str]) -> Path:
-    """The model file that is meant: that file, or the best, else the last, model of a run folder."""
-    path = Path(path)
-    if not path.exists():
-        raise FileFormatError(
-            f"There is no model file or run folder {path}. Train one with `glassnet train digits`."
-        )
-    if not path.is_dir():
-        return path
-    for name in ("best.gnet", "last.gnet"):
-        if (path / name).exists():
-            return path / name
-    raise FileFormatError(
-        f"The folder {path} holds no best.gnet or last.gnet, so that it is not a run folder."
-    )
-
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write beside, flush to disk, rename over `path`, flush the folder. Raises OSError, naming `path`."""

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glassnet.errors import RunFolderError
+from glassnet.errors import FileFormatError, RunFolderError
 from glassnet.io import write_atomically
+from glassnet.settings.config import TrainConfig
 
 if TYPE_CHECKING:
     from glassnet.data.folder_report import FolderReport
     from glassnet.runs.records import Run
-    from glassnet.settings.config import TrainConfig
 
 
 LOCK = ".lock"
@@ -29,8 +29,31 @@ def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
     return path
 
 
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """The model file that is meant: that file, or of a run folder the model that its run ended with.
+
+    best.gnet is of the epoch that early stopping goes back to. Runs without it had one too in early versions.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileFormatError(
+            f"There is no model file or run folder {path}. Train one with `glassnet train digits`."
+        )
+    if not path.is_dir():
+        return path
+    names, config = ["best.gnet", "last.gnet"], path / "config.toml"
+    if config.exists() and not TrainConfig.from_toml(config).early_stopping:
+        names.reverse()
+    for name in names:
+        if (path / name).exists():
+            return path / name
+    raise FileFormatError(
+        f"The folder {path} holds no best.gnet or last.gnet, so that it is not a run folder."
+    )
+
+
 class RunFolder:
-    """The folder of one run: config.toml, metrics.jsonl, best.gnet, last.gnet, evaluation.json, two pictures,
+    """The folder of one run: config.toml, metrics.jsonl, models, evaluation.json, report.html, two pictures,
     and for photos data.json, with what was found in their folder.
 
     While the run is in progress there is also the folder `checkpoints`.

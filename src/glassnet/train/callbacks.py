@@ -112,7 +112,7 @@ def line(record: EpochRecord) -> str:
 
 
 class Checkpoint(Callback):
-    """The model after each epoch as last.gnet, and that of the best epoch as best.gnet.
+    """The model after each epoch as last.gnet; as best.gnet the one that early stopping goes back to.
 
     The untrained model comes first: what cannot be saved is known before it is trained.
     """
@@ -126,7 +126,7 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, training: Training, record: EpochRecord) -> None:
         training.net.save(self.last)
-        if training.best_epoch == record.epoch:
+        if training.config.early_stopping and training.best_epoch == record.epoch:
             training.net.save(self.best)
 
     def on_train_end(self, training: Training) -> None:
