@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassnet.errors import ConfigError
-from glassnet.schedules import Constant, Cosine, OneCycle, Plateau, Step, schedule_named
+from glassnet.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step, schedule_named
+from glassnet.settings.config import TrainConfig
 from messages import message_of
 from oracles import oracle
 
@@ -99,3 +100,27 @@ def test_schedule_by_name():
     assert message_of(ConfigError, schedule_named, "onecycle") == (
         "Unknown schedule 'onecycle'. Did you mean 'one_cycle'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (Constant, {"warmup": -1}, "Constant warmup must be finite and at least 0, got -1."),
+        (Cosine, {"warmup": math.nan}, "Cosine warmup must be finite and at least 0, got nan."),
+        (Step, {"every": 0}, "Step every must be at least 1, got 0."),
+        (Step, {"gamma": 0.0}, "Step gamma must be finite and above 0, got 0.0."),
+        (Step, {"gamma": math.inf}, "Step gamma must be finite and above 0, got inf."),
+        (Cosine, {"floor": -0.1}, "Cosine floor must be from 0 to 1, got -0.1."),
+        (OneCycle, {"rise": 0.0}, "OneCycle rise must be above 0 and below 1, got 0.0."),
+        (OneCycle, {"rise": 1.0}, "OneCycle rise must be above 0 and below 1, got 1.0."),
+        (OneCycle, {"start": 2.0}, "OneCycle start must be from 0 to 1, got 2.0."),
+        (OneCycle, {"floor": -1.0}, "OneCycle floor must be from 0 to 1, got -1.0."),
+        (Plateau, {"gamma": -1.0}, "Plateau gamma must be above 0 and at most 1, got -1.0."),
+        (Plateau, {"patience": -1}, "Plateau patience must be at least 0, got -1."),
+        (Plateau, {"threshold": 1.0}, "Plateau threshold must be at least 0 and below 1, got 1.0."),
+    ],
+)
+def test_settings_that_make_no_schedule(kind, settings, message):
+    assert message_of(ConfigError, kind, **settings) == message
+    name = next(name for name, known in SCHEDULES.items() if known is kind)
+    assert message_of(ConfigError, TrainConfig, data="", schedule={"name": name, **settings}) == message

@@ -19,6 +19,14 @@ class Schedule:
 
     warmup: float = field(default=0.0, kw_only=True)
 
+    def __post_init__(self) -> None:
+        self.need(0 <= self.warmup < math.inf, "warmup", "finite and at least 0")
+
+    def need(self, holds: bool, name: str, what: str) -> None:
+        """ConfigError where a setting is not what it must be."""
+        if not holds:
+            raise ConfigError(f"{type(self).__name__} {name} must be {what}, got {getattr(self, name)}.")
+
     def factor(self, step: int, steps: int, steps_per_epoch: int, losses: Sequence[float] = ()) -> float:
         """The factor of one step, warm-up included; `losses` are the watched ones, one an epoch so far."""
         ramp = round(self.warmup * steps_per_epoch)
@@ -43,6 +51,11 @@ class Step(Schedule):
     every: int = 10
     gamma: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.need(self.every >= 1, "every", "at least 1")
+        self.need(0 < self.gamma < math.inf, "gamma", "finite and above 0")
+
     def shape(self, progress: float, epoch: float, losses: Sequence[float]) -> float:
         return self.gamma ** (int(epoch) // self.every)
 
@@ -52,6 +65,10 @@ class Cosine(Schedule):
     """From 1 down to `floor` along half a cosine (Loshchilov, Hutter 2016, without restarts)."""
 
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.need(0 <= self.floor <= 1, "floor", "from 0 to 1")
 
     def shape(self, progress: float, epoch: float, losses: Sequence[float]) -> float:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -64,6 +81,12 @@ class OneCycle(Schedule):
     rise: float = 0.3
     start: float = 0.04
     floor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.need(0 < self.rise < 1, "rise", "above 0 and below 1")
+        self.need(0 <= self.start <= 1, "start", "from 0 to 1")
+        self.need(0 <= self.floor <= 1, "floor", "from 0 to 1")
 
     def shape(self, progress: float, epoch: float, losses: Sequence[float]) -> float:
         if progress < self.rise:
@@ -80,6 +103,12 @@ class Plateau(Schedule):
     gamma: float = 0.1
     patience: int = 5
     threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.need(0 < self.gamma <= 1, "gamma", "above 0 and at most 1")
+        self.need(self.patience >= 0, "patience", "at least 0")
+        self.need(0 <= self.threshold < 1, "threshold", "at least 0 and below 1")
 
     def shape(self, progress: float, epoch: float, losses: Sequence[float]) -> float:
         best, waited, factor = math.inf, 0, 1.0
