@@ -260,7 +260,7 @@ def test_a_folder_with_no_readable_image_is_refused(tmp_path):
 def test_a_folder_with_one_class_is_refused(tmp_path):
     photo_folder(tmp_path / "p", {"cat": 5})
     assert message_of(DataError, load, tmp_path / "p") == (
-        "Training needs images of at least two classes, but all 5 are of class 'cat'."
+        f"{tmp_path}/p has images of one class only, 'cat', and training needs two."
     )
 
 

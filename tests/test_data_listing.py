@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+import unicodedata
 
 import pytest
 
-from glassnet.data.listing import MAX_FOLDERS, list_photos
+from glassnet.data.listing import MAX_FOLDERS, images_in, list_photos
 from glassnet.errors import ConfigError, DataError, FileFormatError
 from messages import message_of
 from photos import photo_folder, save_picture
@@ -36,19 +37,28 @@ def test_each_folder_is_a_class_at_any_depth(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "Valid"])
-def test_folders_for_splits(tmp_path, name):
-    for split in ("train", name, "test"):
+@pytest.mark.parametrize(
+    ("train", "name", "test"),
+    [
+        ("train", "val", "test"),
+        ("train", "valid", "test"),
+        ("Training", "validation", "Testing"),
+        ("train", "Valid", "testing"),
+    ],
+)
+def test_folders_for_splits(tmp_path, train, name, test):
+    for split in (train, name, test):
         photo_folder(tmp_path / split, {"a": 1, "b": 1})
     (tmp_path / "extra").mkdir()
-    save_picture(tmp_path / "test" / "unsorted.png", 0)
+    save_picture(tmp_path / test / "unsorted.png", 0)
     listing = list_photos(tmp_path)
     assert listing.layout == "folders for splits, in each one folder a class"
     assert [split for _, split, _ in found(listing, tmp_path)] == ["train"] * 2 + ["val"] * 2 + ["test"] * 2
     assert reasons(listing.passed_over, tmp_path) == {
         "extra": "a folder beside the splits",
-        "test/unsorted.png": "outside the class folders",
+        f"{test}/unsorted.png": "outside the class folders",
     }
+    assert not listing.warnings
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -67,6 +77,65 @@ def test_splits_that_are_unclear_are_refused(tmp_path):
     assert message_of(DataError, list_photos, tmp_path / "b") == (
         f"{tmp_path / 'b'} has one split under two names: val and validation. Keep one."
     )
+
+
+def test_classes_that_may_be_one_folder_down_are_doubted(tmp_path):
+    photo_folder(tmp_path, {f"fold{i}/{name}": 1 for i in (1, 2) for name in ("cat", "dog")})
+    assert list_photos(tmp_path).warnings == [
+        "The classes fold1, fold2 hold folders of the same names (cat, dog). If those are the classes, give "
+        "one of the folders that hold them, or sort the images by class first."
+    ]
+    photo_folder(tmp_path, {"other": 1})
+    assert not list_photos(tmp_path).warnings
+
+
+def test_one_class_alone_is_refused_before_anything_is_decoded(tmp_path):
+    photo_folder(tmp_path, {"animals/cat": 1, "animals/dog": 1})
+    assert message_of(DataError, list_photos, tmp_path) == (
+        f"{tmp_path} has images of one class only, 'animals', and training needs two. "
+        f"If the folders in it are the classes, give {tmp_path}/animals."
+    )
+    photo_folder(tmp_path / "p" / "train", {"animals/cat": 1, "animals/dog": 1})
+    assert message_of(DataError, list_photos, tmp_path / "p") == (
+        f"{tmp_path}/p has images of one class only, 'animals', and training needs two."
+    )
+
+
+PHONE = "it is of a kind that is not read. Save it as JPEG."
+
+
+def test_photos_of_a_kind_that_is_not_read_are_named(tmp_path):
+    photo_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    save_picture(tmp_path / "b" / "exported.heic", 2, format="JPEG")  # as some albums name them
+    save_picture(tmp_path / "b" / "camera.nef", 3, format="TIFF")  # a thumbnail before the photo
+    listing = list_photos(tmp_path)
+    assert reasons(listing.unreadable, tmp_path) == {"a/phone.HEIC": PHONE, "b/camera.nef": PHONE}
+    assert [name for name, _, _ in found(listing, tmp_path)] == ["a/0.png", "b/0.png", "b/exported.heic"]
+    (tmp_path / "a" / "0.png").unlink()
+    assert message_of(DataError, list_photos, tmp_path) == (
+        f"{tmp_path} has images of one class only, 'b', and training needs two. 2 cannot be read, such as "
+        f"{tmp_path}/a/phone.HEIC: {PHONE}"
+    )
+
+
+def test_images_in_a_folder_and_those_that_cannot_be_read(tmp_path):
+    photo_folder(tmp_path, {"": 1, "deep": 1})
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "deep" / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    images, unreadable = images_in(tmp_path)
+    assert images == [f"{tmp_path}/0.png", f"{tmp_path}/deep/0.png"]
+    assert reasons(unreadable, tmp_path) == {"phone.heic": PHONE, "deep/gone.jpg": "a link to nothing."}
+
+
+def test_an_accent_is_one_letter_or_two_and_the_class_the_same(tmp_path):
+    whole, two = (unicodedata.normalize(form, "caf\xe9") for form in ("NFC", "NFD"))
+    photo_folder(tmp_path, {whole: 1, two: 1, "tea": 1})
+    assert {photo.label for photo in list_photos(tmp_path).photos} == {whole, "tea"}
+    (tmp_path / "t.csv").write_text(f"tea/0.png,{two}\n{two}/0.png,{whole}\n", "utf-8")
+    (tmp_path / "v.txt").write_text(f"{two}/0.png\n", "utf-8")
+    listing = list_photos(tmp_path, {"train": "t.csv", "val": "v.txt"})
+    assert {photo.label for photo in listing.photos} == {whole}
 
 
 def test_hidden_and_foreign_files_are_passed_over_with_a_word(tmp_path):

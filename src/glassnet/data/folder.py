@@ -173,7 +173,7 @@ def _warnings(
     lost = sorted({photo.label for photo in listing.photos} - set(every))
     missing = {split: [label for label in every if label not in classes] for split, classes in counts.items()}
     single = [label for label, count in train.items() if count == 1]
-    found = []
+    found = [*listing.warnings]
     if listing.empty or lost:
         found.append(f"Classes without images are left out: {listed(listing.empty + lost)}.")
     for split, labels in missing.items():

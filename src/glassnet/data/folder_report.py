@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -115,6 +116,11 @@ class FolderReport:
 def readable(path: str | os.PathLike[str]) -> str:
     """A path that any terminal and file can hold: bytes that are not UTF-8 become escapes such as \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def class_name(name: str) -> str:
+    """The class that a folder or a cell names, readable; accents may be letters of their own there (NFD)."""
+    return unicodedata.normalize("NFC", readable(name))
 
 
 def shortened(rows: Sequence[str]) -> list[str]:

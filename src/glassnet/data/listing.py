@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from glassnet.data.folder_report import Skipped, readable
+from glassnet.data.folder_report import Skipped, class_name, listed, readable
 from glassnet.data.manifest import is_manifest, read_manifest
 from glassnet.errors import ConfigError, DataError, did_you_mean
 
-SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """What folders and split files may be called, and the split that each is."""
 
 SUFFIXES: Final = frozenset(
@@ -21,6 +25,12 @@ SUFFIXES: Final = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 """A file called so is an image, or is reported as unreadable; others are where their content says so."""
+
+RAW: Final = frozenset({".dng", ".cr2", ".nef", ".arw"})
+"""What cameras save beside a JPEG: by content a TIFF file, whose first picture is a thumbnail."""
+
+NOT_READ: Final = RAW | {".heic", ".heif", ".avif", ".jp2"}
+"""A file called so is a photo, but of a kind that is not read."""
 
 SIGNATURE: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|GIF8[79]a|II\*\0|MM\0\*|BM.{4}\0{4}", re.DOTALL
@@ -51,13 +61,14 @@ class Listing:
     passed_over: list[Skipped] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     """Class folders without an image."""
+    warnings: list[str] = field(default_factory=list)
 
 
 def list_photos(root: Path, split_files: Mapping[str, str | os.PathLike[str]] | None = None) -> Listing:
     """The photos under a folder, or in a manifest (see read_manifest).
 
     With split_files, those that they list: files with one path a line, from root on, whose last folder is the
-    class; or manifests. Else root/class/*, or root/{train,val,valid,validation,test}/class/*, at any depth.
+    class; or manifests. Else root/class/*, or root/split/class/*, at any depth; see SPLITS.
     Raises DataError where nothing that could be a data set is found.
     """
     listing = Listing()
@@ -76,11 +87,12 @@ def list_photos(root: Path, split_files: Mapping[str, str | os.PathLike[str]] | 
     return listing
 
 
-def images_in(root: Path) -> list[str]:
-    """The image files in a folder and in those inside it, less what is hidden."""
+def images_in(root: Path) -> tuple[list[str], list[Skipped]]:
+    """The image files in a folder and in those inside it, less what is hidden; those that cannot be read."""
     walk = _Walk(root, Listing())
     folders, files = walk.entries(str(root))
-    return [*filter(_is_image, files), *(image for folder in folders for image in walk.images(folder))]
+    images = [*walk.images_among(files), *(image for folder in folders for image in walk.images(folder))]
+    return images, walk.listing.unreadable
 
 
 class _Walk:
@@ -88,6 +100,7 @@ class _Walk:
 
     def __init__(self, root: Path, listing: Listing) -> None:
         self.root, self.listing, self.folders = root, listing, 0
+        self.inside: dict[str, set[str]] = {}  # class -> the folders right inside it that hold images
         self.above = {_identity(folder) for folder in (root.resolve(), *root.resolve().parents)}
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
@@ -123,11 +136,18 @@ class _Walk:
             seen.add(identity)
             folders, files = self.entries(current)
             waiting += reversed(folders)
-            for file in files:
-                if _is_image(file):
-                    yield file
-                else:
-                    self.pass_over(file, "not an image of a kind that is read")
+            yield from self.images_among(files)
+
+    def images_among(self, files: list[str]) -> Iterator[str]:
+        """The files that are images; of the others it is kept why they are not."""
+        for file in files:
+            if _is_image(file):
+                yield file
+            elif _suffix(file) in NOT_READ:
+                reason = "it is of a kind that is not read. Save it as JPEG."
+                self.listing.unreadable.append(Skipped(readable(file), reason))
+            else:
+                self.pass_over(file, "not an image of a kind that is read")
 
     def pass_over(self, path: str, reason: str) -> None:
         self.listing.passed_over.append(Skipped(readable(path), reason))
@@ -165,7 +185,9 @@ def _list_folders(root: Path, listing: Listing) -> None:
             f"{readable(root)} holds no images in class folders"
             + (f", and {alone} outside them" if alone else "")
             + ". It needs one folder of images for each class, or such folders in train, val and test."
+            + _lost(listing)
         )
+    _check_classes(walk)
 
 
 def _list_classes(walk: _Walk, split: str, folders: list[str], files: list[str]) -> None:
@@ -173,11 +195,33 @@ def _list_classes(walk: _Walk, split: str, folders: list[str], files: list[str])
     for file in files:
         walk.pass_over(file, "outside the class folders")
     for folder in folders:
-        label = readable(os.path.basename(folder))
-        photos = [Photo(path, split, label) for path in walk.images(folder)]
-        walk.listing.photos += photos
-        if not photos:
+        label = class_name(os.path.basename(folder))
+        paths = list(walk.images(folder))
+        walk.listing.photos += [Photo(path, split, label) for path in paths]
+        if not paths:
             walk.listing.empty.append(label)
+            continue
+        below = [path[len(folder) + 1 :].split(os.sep) for path in paths]
+        walk.inside.setdefault(label, set()).update(readable(names[0]) for names in below if len(names) > 1)
+
+
+def _check_classes(walk: _Walk) -> None:
+    """Two or more, and a warning where they seem to be one folder further down."""
+    common = set.intersection(*walk.inside.values())
+    if len(walk.inside) == 1:
+        label = next(iter(walk.inside))
+        below = common and (walk.root / label).is_dir()
+        raise DataError(
+            f"{readable(walk.root)} has images of one class only, {label!r}, and training needs two."
+            + (f" If the folders in it are the classes, give {readable(walk.root / label)}." if below else "")
+            + _lost(walk.listing)
+        )
+    if len(common) > 1:
+        walk.listing.warnings.append(
+            f"The classes {listed(sorted(walk.inside))} hold folders of the same names "
+            f"({listed(sorted(common))}). If those are the classes, give one of the folders that hold them, "
+            f"or sort the images by class first."
+        )
 
 
 def _are_splits(walk: _Walk, splits: dict[str, str | None]) -> bool:
@@ -185,6 +229,14 @@ def _are_splits(walk: _Walk, splits: dict[str, str | None]) -> bool:
     if splits and all(splits.values()) and "train" not in splits.values():
         return True
     return any(split == "train" and _has_folder(folder) for folder, split in splits.items())
+
+
+def _lost(listing: Listing) -> str:
+    """What cannot be read, for an error about images that are missing."""
+    if not listing.unreadable:
+        return ""
+    path, reason = listing.unreadable[0]
+    return f" {len(listing.unreadable)} cannot be read, such as {path}: {reason}"
 
 
 def _has_folder(folder: str) -> bool:
@@ -235,7 +287,7 @@ def _read_lines(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
                     f"cat/1.jpg, got {readable(file)!r}. A table of paths and classes is a .csv file."
                 )
             if file:
-                yield file, split, readable(label)
+                yield file, split, class_name(label)
 
 
 def _add_rows(root: Path, rows: Iterator[tuple[str, str, str]], listing: Listing) -> None:
@@ -257,10 +309,14 @@ def _add_rows(root: Path, rows: Iterator[tuple[str, str, str]], listing: Listing
         )
 
 
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 def _is_image(path: str) -> bool:
     """By its name, or else by its first bytes."""
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
-        return True
+    if (suffix := _suffix(path)) in SUFFIXES | RAW:
+        return suffix in SUFFIXES
     try:
         with open(path, "rb") as file:
             return SIGNATURE.match(file.read(32)) is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from glassnet.data.folder_report import readable
+from glassnet.data.folder_report import class_name, readable
 from glassnet.errors import FileFormatError
 
 COLUMNS: Final = {
@@ -43,7 +43,7 @@ def read_manifest(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
                         continue
                 row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
                 if row.get("path") and row.get("label"):
-                    yield row["path"], row.get("split", split).lower(), readable(row["label"])
+                    yield row["path"], row.get("split", split).lower(), class_name(row["label"])
                 elif any(cells):
                     raise FileFormatError(
                         f"Line {number} of {readable(path)} must be a path and a class, got "
