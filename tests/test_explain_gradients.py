@@ -224,3 +224,19 @@ def test_classes_that_are_not_there_are_refused():
     assert message_of(ConfigError, explain.saliency, net, image, 3) == (
         "A class to explain is a name or a number from 0 to 2, got 3."
     )
+
+
+@pytest.mark.parametrize("classes", [[1, 2], 1.5, [[0, 1, 2]], []], ids=str)
+def test_classes_that_are_not_one_an_image_are_refused(classes):
+    net = gn.Sequential([gn.Conv2d(2, 3), gn.Flatten(), gn.Linear(3)], input_shape=(4, 4, 1))
+    images = np.zeros((5, 4, 4, 1), np.float32)
+    assert message_of(ConfigError, explain.gradcam, net, images, classes) == (
+        f"classes must be one name or number, or one for each of the 5 images, got {classes!r}."
+    )
+
+
+def test_smoothgrad_needs_a_sample(case, generator):
+    net, images, _ = case
+    assert message_of(ConfigError, explain.smoothgrad, net, images, generator=generator, samples=0) == (
+        "SmoothGrad needs at least 1 sample, got samples=0."
+    )

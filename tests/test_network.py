@@ -294,6 +294,19 @@ def test_input_error(images, error, message):
     assert message_of(error, network().predict, images) == message
 
 
+@pytest.mark.parametrize(("channels", "names"), [(1, "L"), (3, "RGB")])
+def test_one_image_is_no_batch_of_grey_ones(channels, names):
+    """With a preprocessing too, which takes (N, H, W)."""
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(8, 8, channels))
+    net.preprocessing = Preprocessing.identity(names)
+    message = (
+        f"The input must have shape (N, 8, 8, {channels}), got (8, 8, {channels}). "
+        "One image is a batch of one: x[None]."
+    )
+    for call in (net.predict, net.inputs):
+        assert message_of(ShapeError, call, np.zeros((8, 8, channels), np.uint8)) == message
+
+
 def test_other_errors(batch):
     unbuilt = gn.Sequential([gn.Flatten()])
     assert message_of(ConfigError, unbuilt.summary) == (

@@ -111,7 +111,9 @@ class Sequential(Chain):
 
     def inputs(self, images: Any) -> np.ndarray:
         """Raw images as network input (N, H, W, C) float32, checked against the input shape."""
-        x = np.asarray(images) if self.preprocessing is None else self.preprocessing.apply(images)
+        x = self._batch(images)
+        if self.preprocessing is not None:
+            x = self.preprocessing.apply(x)
         if self.preprocessing is None and x.dtype != np.float32:
             raise DataError(
                 f"Without a preprocessing the input must be float32, got {x.dtype}. "
@@ -122,13 +124,21 @@ class Sequential(Chain):
         hint = ""
         if x.ndim == 4 and (*x.shape[2:], x.shape[1]) == self.input_shape:
             hint = " Images are channels-last here: x.transpose(0, 2, 3, 1)."
-        elif x.shape == self.input_shape:
-            hint = " One image is a batch of one: x[None]."
         raise ShapeError(f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}")
+
+    def _batch(self, images: Any) -> np.ndarray:
+        """The images as an array, unless they are one image, which would be read as grey ones (N, H, W)."""
+        array = np.asarray(images)
+        if array.shape == self.built().input_shape:
+            raise ShapeError(
+                f"The input must have shape {batched(array.shape)}, got {array.shape}. "
+                "One image is a batch of one: x[None]."
+            )
+        return array
 
     def scores(self, images: Any) -> np.ndarray:
         """(N, K): the last layer's output in evaluation mode. Bytes become float32 a batch at a time."""
-        raw = self.inputs(images) if self.preprocessing is None else image_array(images)
+        raw = self.inputs(images) if self.preprocessing is None else image_array(self._batch(images))
         if not len(raw):
             raise DataError("Prediction needs at least one image, got none.")
         run = self.predictor()

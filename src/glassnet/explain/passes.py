@@ -45,12 +45,17 @@ def class_numbers(net: Sequential, images: Any, classes: Classes) -> Array:
     """(N,): the classes to explain as numbers, checked; the predicted ones where none are given."""
     if classes is None:
         return net.scores(images).argmax(axis=-1)
-    numbers = np.broadcast_to(net.labels(np.atleast_1d(np.asarray(classes))), len(images))
+    numbers = net.labels(np.atleast_1d(np.asarray(classes)))
+    if numbers.dtype.kind not in "iu" or numbers.shape not in ((1,), (len(images),)):
+        raise ConfigError(
+            f"classes must be one name or number, or one for each of the {len(images)} images, "
+            f"got {classes!r}."
+        )
     if (numbers < 0).any() or (numbers >= net.outputs).any():
         raise ConfigError(
             f"A class to explain is a name or a number from 0 to {net.outputs - 1}, got {classes!r}."
         )
-    return numbers
+    return np.broadcast_to(numbers, len(images))
 
 
 def map_layer(net: Sequential, layer: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from glassnet.errors import ConfigError
 from glassnet.explain.passes import Array, Classes, class_numbers, class_trace
 from glassnet.network import Sequential
 
@@ -32,6 +33,8 @@ def smoothgrad(
 
     s is `noise` times the range max x - min x of each image. Smilkov et al. 2017, "SmoothGrad", section 3.
     """
+    if samples < 1:
+        raise ConfigError(f"SmoothGrad needs at least 1 sample, got samples={samples}.")
     x, numbers = net.inputs(images), class_numbers(net, images, classes)
     s = noise * np.ptp(x, axis=(1, 2, 3), keepdims=True)
     total = sum(
