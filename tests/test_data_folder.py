@@ -323,6 +323,55 @@ def test_pictures_in_two_splits_or_classes_are_named(tmp_path):
     )
 
 
+def test_copies_that_may_be_held_out_are_named(tmp_path):
+    root = photo_folder(tmp_path / "p", {"a": 4, "b": 4})
+    for name in ("x", "y"):
+        shutil.copy(root / "a" / "0.png", root / "a" / f"{name}.png")
+    report = load(root).report
+    assert report.repeated == 2 and report.warnings == (
+        "2 pictures are in their class twice. Where one of two is held out, the other is trained on, so that "
+        "measured accuracy would be too high. Remove copies.",
+    )
+    lists = {"train": tmp_path / "t.txt", "val": tmp_path / "v.txt"}
+    lists["train"].write_text("a/0.png\na/x.png\nb/0.png\nb/2.png")
+    lists["val"].write_text("a/1.png\nb/1.png")
+    assert not load(root, split_files=lists).report.warnings
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "warning"),
+    [
+        ([(16, 120)] * 4, {}, None),  # all of one size, which is fed as it is
+        (
+            [(16, 120)] * 3 + [(24, 120)],
+            {},
+            "13% is used, its centre. Use --resize stretch or --size 16x120.",
+        ),
+        ([(200, 1600)] * 4, {}, "12% is used, its centre. Use --resize stretch or --size 48x360."),
+        ([(24, 192)] * 4, {"size": 24, "resize": "stretch"}, None),
+        ([(24, 192), (192, 24)] * 2, {}, "12% is used, its centre. Use --resize stretch."),
+        ([(90, 160)] * 4, {"size": 64}, None),
+        ([(24, 192)] * 4, {"size": (24, 96)}, None),
+        (
+            [(24, 192)] * 4,
+            {"size": (24, 72)},
+            "38% is used, its centre. Use --resize stretch or --size 24x192.",
+        ),
+    ],
+)
+def test_a_crop_that_leaves_little_is_named(tmp_path, sizes, options, warning):
+    for i, size in enumerate(sizes):
+        save_picture(tmp_path / "p" / "ab"[i % 2] / f"{i}.png", i, size)
+    wanted = () if warning is None else (f"Of the median picture {warning}",)
+    assert load(tmp_path / "p", **options).report.warnings == wanted
+
+
+def test_a_folder_with_a_dot_in_its_name_gives_all_of_it(tmp_path):
+    assert load(photo_folder(tmp_path / "photos.v2", {"a": 1, "b": 1})).name == "photos.v2"
+    (tmp_path / "labels.csv").write_text("photos.v2/a/0.png,a\nphotos.v2/b/0.png,b\n")
+    assert load(tmp_path / "labels.csv").name == "labels"
+
+
 # The report
 
 

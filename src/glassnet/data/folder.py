@@ -15,7 +15,7 @@ from glassnet.data.dataset import Dataset, Split
 from glassnet.data.decoding import Facts, Progress, statistics
 from glassnet.data.duplicates import find_duplicates
 from glassnet.data.folder_report import Duplicate, FolderReport, Skipped, listed, readable
-from glassnet.data.input_size import Headers, choose, headers
+from glassnet.data.input_size import Headers, choose, crop_warning, headers
 from glassnet.data.listing import Listing, Photo, list_photos
 from glassnet.errors import ConfigError, DataError
 from glassnet.preprocessing import Preprocessing
@@ -80,7 +80,8 @@ def load_folder(
     for warning in report.warnings:
         log.warning("%s: %s", readable(root), warning)
     splits = _splits(photos, pixels, preprocessing)
-    return Dataset(name or root.resolve().stem, report=report, **splits)
+    place = root.resolve()
+    return Dataset(name or (place.name if place.is_dir() else place.stem), report=report, **splits)
 
 
 def _check_options(split_files: object, strict: object, cache_limit: object) -> None:
@@ -133,11 +134,14 @@ def _report(
     named = [(photos[a], photos[b], exact) for a, b, exact in pairs]
     across_splits = [(a, b, exact) for a, b, exact in named if a.split != b.split]
     across_classes = [(a, b, exact) for a, b, exact in named if a.label != b.label]
+    repeated = sum(a.split == b.split and a.label == b.label for a, b, _ in named)
     counts: dict[str, dict[str, int]] = {}
     for photo in photos:
         classes = counts.setdefault(photo.split, {})
         classes[photo.label] = classes.get(photo.label, 0) + 1
     shorter = sorted(min(pair) for pair in found.sizes)
+    warnings = _warnings(listing, counts, len(unreadable), len(across_splits), len(across_classes), repeated)
+    cropped = crop_warning(chosen, found)
     assert chosen.size is not None
     return FolderReport(
         root=readable(root),
@@ -149,10 +153,10 @@ def _report(
         found=(shorter[0], shorter[len(shorter) // 2], shorter[-1]) if shorter else (0, 0, 0),
         unreadable=tuple(unreadable),
         passed_over=tuple(listing.passed_over),
-        warnings=tuple(_warnings(listing, counts, len(unreadable), len(across_splits), len(across_classes))),
+        warnings=(*warnings, *([cropped] if cropped else [])),
         across_splits=tuple(_duplicates(across_splits)),
         across_classes=tuple(_duplicates(across_classes)),
-        repeated=sum(a.split == b.split and a.label == b.label for a, b, _ in named),
+        repeated=repeated,
         decoded=pixels.decoded,
         seconds=seconds,
         pixels=pixels.images.nbytes,
@@ -165,7 +169,12 @@ def _duplicates(pairs: Sequence[tuple[Photo, Photo, bool]]) -> list[Duplicate]:
 
 
 def _warnings(
-    listing: Listing, counts: dict[str, dict[str, int]], unreadable: int, leaks: int, conflicts: int
+    listing: Listing,
+    counts: dict[str, dict[str, int]],
+    unreadable: int,
+    leaks: int,
+    conflicts: int,
+    repeated: int,
 ) -> list[str]:
     """What would spoil training or its measurement, in one sentence each."""
     train = counts.get("train", {})
@@ -188,4 +197,9 @@ def _warnings(
         found.append(f"{leaks} pictures are in two splits, so that measured accuracy would be too high.")
     if conflicts:
         found.append(f"{conflicts} pictures are in two classes.")
+    if repeated and counts.keys() == {"train"}:
+        found.append(
+            f"{repeated} pictures are in their class twice. Where one of two is held out, the other is "
+            f"trained on, so that measured accuracy would be too high. Remove copies."
+        )
     return found

@@ -21,6 +21,10 @@ GREY: Final = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L")
 """Modes of Pillow without colour."""
 
 
+CROPPED: Final = 0.5
+"""Below this part of the median picture, cropping is worth a warning: a 16:9 photo keeps 0.56 in a square."""
+
+
 class Headers(NamedTuple):
     """(height, width) of upright images, and whether each is grey."""
 
@@ -61,6 +65,26 @@ def choose(size: tuple[int, int] | int | str, channels: str, resize: str, found:
         channels = "L" if found.grey and all(found.grey) else "RGB"
     unit = Preprocessing.identity(channels)
     return Preprocessing(size, unit.mean, unit.std, channels, resize)
+
+
+def crop_warning(chosen: Preprocessing, found: Headers) -> str | None:
+    """What to do where cropping to the chosen size leaves little of the files."""
+    if chosen.resize != "crop" or chosen.size is None or not found.sizes:
+        return None
+    share = _share(chosen.size, found)
+    if share >= CROPPED:
+        return None
+    height, width = np.median(found.sizes, axis=0)
+    scale = min(1, AUTO_SIDE / np.sqrt(height * width))
+    fitting = max(8, round(height * scale / 8) * 8), max(8, round(width * scale / 8) * 8)
+    size = f" or --size {fitting[0]}x{fitting[1]}" if _share(fitting, found) >= CROPPED else ""
+    return f"Of the median picture {share:.0%} is used, its centre. Use --resize stretch{size}."
+
+
+def _share(size: tuple[int, int], found: Headers) -> float:
+    """The part of the median file that is left when it is cropped to a size."""
+    down, across = (np.array(found.sizes) / size).T
+    return float(np.median(np.minimum(down, across) / np.maximum(down, across)))
 
 
 def _size_of(sizes: list[tuple[int, int]]) -> tuple[int, int]:
