@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,17 @@ def test_python_blocks_run_one_after_another(page, tmp_path, monkeypatch, capsys
     names = {"__name__": "page"}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+
+
+@with_blocks("python")
+def test_names_that_a_page_uses_are_public(page):
+    """So that its code runs in a fresh Python, which has imported none of our modules yet."""
+    assert set(re.findall(r"\bgn\.(\w+)", "".join(blocks(page, "python")))) <= set(gn.__all__)
+
+
+def test_public_names_are_there_in_a_fresh_python():
+    program = "import glassnet as gn; print([gn.__getattr__(n) for n in {*gn.__all__} - vars(gn).keys()])"
+    subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
 
 @with_blocks("sh")

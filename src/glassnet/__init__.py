@@ -49,7 +49,7 @@ from glassnet.losses import BinaryCrossEntropy, MeanSquaredError, ProbabilityCro
 from glassnet.network import Sequential
 
 if TYPE_CHECKING:
-    from glassnet import data, schedules
+    from glassnet import data, explain, io, models, schedules, train
     from glassnet.explain.gradcheck import gradcheck
     from glassnet.io import load
     from glassnet.optim import SGD, Adam, AdamW, RMSProp
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_FOLDERS = ("data", "explain", "io", "models", "schedules", "train")
 _LATE = {
     "evaluate": "train",
     "fit": "train",
@@ -110,15 +111,19 @@ __all__ = [
     "__version__",
     "data",
     "evaluate",
+    "explain",
     "fit",
     "gradcheck",
+    "io",
     "load",
+    "models",
     "schedules",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "schedules"):
+    if name in _FOLDERS:
         return import_module(f".{name}", __name__)
     if name in _LATE:
         return getattr(import_module(f".{_LATE[name]}", __name__), name)
