@@ -20,9 +20,9 @@ from glassnet.data.dataset import channel_statistics
 from glassnet.data.decode import decode, read_image
 from glassnet.data.folder import load_folder
 from glassnet.data.folder_report import Duplicate, Skipped
-from glassnet.errors import ConfigError, DataError
+from glassnet.errors import DataError
 from messages import message_of
-from photos import photo_folder, picture, save_picture
+from photos import photo_folder, save_picture
 
 NOT_AN_IMAGE = "its content is none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM."
 
@@ -97,58 +97,6 @@ def test_real_photos_by_their_split_files(real_data, tmp_path):
     assert sorted(os.path.relpath(f, real_data / "animals_224") for f in data.test.files) == sorted(listed)
     assert data.report.repeated == 1  # dogs_00276 and dogs_00404
     assert not (data.report.across_splits or data.report.across_classes or data.report.unreadable)
-
-
-# Size and channels
-
-
-@pytest.mark.parametrize(
-    ("sizes", "chosen"),
-    [
-        ([(24, 32)] * 3, (24, 32)),
-        ([(24, 32), (32, 24), (40, 24)], (24, 24)),
-        ([(61, 80), (80, 61), (61, 61)], (56, 56)),
-        ([(300, 200)] * 2, (128, 128)),
-        ([(128, 128)] * 2, (128, 128)),
-        ([(100, 100), (20, 20), (90, 300)], (88, 88)),
-    ],
-)
-def test_auto_is_the_size_of_all_or_a_square_of_the_median_side(tmp_path, sizes, chosen):
-    for i, size in enumerate(sizes):
-        for name in "ab":
-            save_picture(tmp_path / "p" / name / f"{i}.png", 2 * i + (name == "a"), size)
-    assert load(tmp_path / "p").image_shape == (*chosen, 3)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "tif"])
-def test_auto_sees_photos_upright(tmp_path, suffix):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for i, name in enumerate("ab"):
-        save_picture(tmp_path / "p" / name / f"0.{suffix}", i, (24, 32), exif=exif)
-    assert load(tmp_path / "p").image_shape == (32, 24, 3)
-
-
-def test_auto_is_grey_where_all_images_are(tmp_path):
-    for i, name in enumerate("abc"):
-        (tmp_path / "p" / name).mkdir(parents=True)
-        Image.fromarray(picture(i)).convert("L").save(tmp_path / "p" / name / "0.png")
-    assert load(tmp_path / "p").preprocessing.channels == "L"
-    assert load(tmp_path / "p", channels="RGB").image_shape == (24, 32, 3)
-    save_picture(tmp_path / "p" / "a" / "colour.png", 9)
-    assert load(tmp_path / "p").preprocessing.channels == "RGB"
-
-
-def test_a_size_that_means_nothing_is_refused(photos):
-    assert message_of(ConfigError, load, photos, size="big") == (
-        "size must be (height, width), a side or 'auto', got 'big'."
-    )
-    assert message_of(ConfigError, load, photos, size=(0, 4)) == (
-        "size must be None or (height, width), two whole numbers from 1 on, got (0, 4)."
-    )
-    assert message_of(ConfigError, load, photos, resize="pad") == (
-        "resize must be 'stretch' or 'crop', got 'pad'."
-    )
 
 
 # Broken files
@@ -336,34 +284,6 @@ def test_copies_that_may_be_held_out_are_named(tmp_path):
     lists["train"].write_text("a/0.png\na/x.png\nb/0.png\nb/2.png")
     lists["val"].write_text("a/1.png\nb/1.png")
     assert not load(root, split_files=lists).report.warnings
-
-
-@pytest.mark.parametrize(
-    ("sizes", "options", "warning"),
-    [
-        ([(16, 120)] * 4, {}, None),  # all of one size, which is fed as it is
-        (
-            [(16, 120)] * 3 + [(24, 120)],
-            {},
-            "13% is used, its centre. Use --resize stretch or --size 16x120.",
-        ),
-        ([(200, 1600)] * 4, {}, "12% is used, its centre. Use --resize stretch or --size 48x360."),
-        ([(24, 192)] * 4, {"size": 24, "resize": "stretch"}, None),
-        ([(24, 192), (192, 24)] * 2, {}, "12% is used, its centre. Use --resize stretch."),
-        ([(90, 160)] * 4, {"size": 64}, None),
-        ([(24, 192)] * 4, {"size": (24, 96)}, None),
-        (
-            [(24, 192)] * 4,
-            {"size": (24, 72)},
-            "38% is used, its centre. Use --resize stretch or --size 24x192.",
-        ),
-    ],
-)
-def test_a_crop_that_leaves_little_is_named(tmp_path, sizes, options, warning):
-    for i, size in enumerate(sizes):
-        save_picture(tmp_path / "p" / "ab"[i % 2] / f"{i}.png", i, size)
-    wanted = () if warning is None else (f"Of the median picture {warning}",)
-    assert load(tmp_path / "p", **options).report.warnings == wanted
 
 
 def test_a_folder_with_a_dot_in_its_name_gives_all_of_it(tmp_path):
