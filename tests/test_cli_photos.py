@@ -175,3 +175,18 @@ def test_nothing_to_predict(trained, capsys, names, message):
     Path("empty").mkdir(exist_ok=True)
     status, out, err = run(capsys, "predict", trained, *names)
     assert (status, out) == (2, "") and err.startswith(f"Error: {message}")
+
+
+@pytest.mark.parametrize("command", ["report", "curve"])
+def test_photos_added_later_are_no_reason_to_judge_on_training_photos(capsys, command):
+    """They change which photos are held out."""
+    shutil.rmtree("grown", ignore_errors=True)
+    shutil.rmtree("runs/grown", ignore_errors=True)
+    photo_folder(Path("grown"), {"cat": 10, "dog": 6})
+    assert run(capsys, "train", "grown", *QUICK, "--name", "grown")[0] == 0
+    assert run(capsys, "report", "runs/grown")[0] == 0
+    save_picture(Path("grown/cat/more.png"), 50)
+    status, _, err = run(capsys, command, "runs/grown")
+    assert status == 2
+    assert err.startswith("Error: The data of runs/grown changed since it was trained: ")
+    assert "; train: 15 images " in err

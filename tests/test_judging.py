@@ -9,10 +9,12 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import from_arrays
+from glassnet.errors import ShapeError
 from glassnet.evaluation.calibration import COLDEST, calibration, temperature
 from glassnet.evaluation.intervals import bootstrap, wilson
 from glassnet.evaluation.judging import judge
 from glassnet.network import probabilities
+from messages import message_of
 from oracles import oracle
 
 
@@ -183,3 +185,13 @@ def test_probabilities_are_calibrated_like_their_logits(trained, generator):
     one, two = (judge(n, data, np.random.default_rng(0)).sureness for n in (net, ends))
     assert two.plain.error == pytest.approx(one.plain.error, abs=1e-6)
     assert two.temperature == pytest.approx(one.temperature, rel=1e-3)
+
+
+def test_other_classes_are_refused(generator):
+    images, labels = generator.integers(0, 256, (20, 4, 4), np.uint8), np.arange(20) % 2
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(4, 4, 1))
+    net.classes = ("cat", "dog")
+    data = from_arrays(images, labels, test=(images, labels), classes=("cat", "fox"))
+    assert message_of(ShapeError, judge, net, data, generator) == (
+        "The network knows the classes cat, dog, but the data has cat, fox."
+    )

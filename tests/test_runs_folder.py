@@ -10,7 +10,7 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import Dataset, load
-from glassnet.errors import ConfigError, RunFolderError
+from glassnet.errors import ConfigError, DataError, FileFormatError, RunFolderError
 from glassnet.runs.folder import RunFolder, model_file
 from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
 from messages import message_of
@@ -41,8 +41,8 @@ def test_what_lies_in_the_folder(finished):
     net, run, folder = finished
     assert run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        *(".lock", "best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json", "last.gnet"),
-        *("metrics.jsonl", "report.html"),
+        *(".lock", "best.gnet", "config.toml", "confusion.png", "curves.png", "evaluation.json"),
+        *("fingerprint.json", "last.gnet", "metrics.jsonl", "report.html"),
     ]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
@@ -113,6 +113,24 @@ def test_the_config_of_a_network_made_by_hand_holds_its_layers(tmp_path):
     config = TrainConfig.from_toml(tmp_path / "run" / "config.toml")
     assert (config.seed, config.init_seed, config.optimizer) == (0, 3, gn.Adam(lr=0.01))
     assert list(build_model(config, DIGITS).children()) == ["flat", "out"]
+
+
+def test_the_data_of_a_run_is_known_again(tmp_path):
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    fit(net, DIGITS, epochs=1, sample_weight=np.ones(len(DIGITS.train)), run_dir=tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.check_data(DIGITS.holdout(0.1, 0))
+    assert message_of(DataError, folder.check_data, DIGITS.holdout(0.1, 1)) == (
+        f"The data of {tmp_path} changed since it was trained: train images differ; train labels differ; val "
+        "images differ; val labels differ. Figures would be those of images that it was trained on. Put the "
+        "data back as it was, or train anew."
+    )
+    (tmp_path / "fingerprint.json").write_text("[1]")
+    assert message_of(FileFormatError, folder.check_data, DIGITS).startswith(
+        f"{tmp_path / 'fingerprint.json'} is no fingerprint of data: "
+    )
+    (tmp_path / "fingerprint.json").unlink()
+    folder.check_data(DIGITS)  # a run of an early version
 
 
 def test_pictures_without_validation_and_with_many_classes(tmp_path):

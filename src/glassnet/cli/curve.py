@@ -9,7 +9,7 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import progress
-from glassnet.cli.target import needed
+from glassnet.cli.target import with_validation
 from glassnet.errors import ConfigError
 from glassnet.summary import table
 from glassnet.train.fractions import learning_curve
@@ -33,7 +33,7 @@ def curve(
     output, (record, _) = Output(json), read_run(run)
     wanted = numbers(fractions)
     output.say(f"{len(wanted)} trainings of about {record.seconds:.0f} s each.")
-    dataset = needed(data, run)
+    dataset = with_validation(data, run, record.config)
     with progress(output) as shown:
         found = learning_curve(record.config, dataset, wanted, callbacks=[shown])
     found.save(run)

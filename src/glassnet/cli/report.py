@@ -9,10 +9,9 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import needed
+from glassnet.cli.target import with_validation
 from glassnet.io import load
 from glassnet.runs.folder import model_file
-from glassnet.train.fitting import held_out
 
 
 def report(
@@ -33,7 +32,7 @@ def report(
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))
     record, warnings = read_run(run)
-    dataset, _ = held_out(needed(data, run), None, record.config)
+    dataset = with_validation(data, run, record.config)
     with compiling(output.say):
         judged = write_report(record, net, dataset, path, warnings=warnings)
     output.say(f"The report is {path}.")

@@ -9,11 +9,12 @@ from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError
 from glassnet.io import load as load_model
 from glassnet.network import Sequential
-from glassnet.runs.folder import model_file
+from glassnet.runs.folder import RunFolder, model_file
 from glassnet.settings.config import Table, merged, read_toml
 from glassnet.settings.settling import load_data, settle
 from glassnet.train import TrainConfig, build_model
 from glassnet.train.example import example_step
+from glassnet.train.fitting import held_out
 
 if TYPE_CHECKING:
     from glassnet.engine.steps import TrainingStep
@@ -67,6 +68,14 @@ def recorded(target: Target, batch_size: int | None, threads: int | None) -> Tra
     return example_step(
         net, config.loss, config.optimizer, batch_size, augment=config.augment, threads=threads
     )
+
+
+def with_validation(data: str | None, run: Path, config: TrainConfig) -> Dataset:
+    """The data that is named, else that of a run as it was, with the validation split of its config."""
+    dataset, _ = held_out(needed(data, run), None, config)
+    if data is None:
+        RunFolder(run).check_data(dataset)
+    return dataset
 
 
 def needed(data: str | None, model: str | Path) -> Dataset:

@@ -11,7 +11,14 @@ from glassnet.data import Dataset, Split
 from glassnet.data.labels import hard
 from glassnet.evaluation.calibration import Calibration, binned, calibration, temperature
 from glassnet.evaluation.intervals import bootstrap, wilson
-from glassnet.evaluation.metrics import Evaluation, confusion_matrix, evaluation, ratio, sample_losses
+from glassnet.evaluation.metrics import (
+    Evaluation,
+    check_classes,
+    confusion_matrix,
+    evaluation,
+    ratio,
+    sample_losses,
+)
 from glassnet.network import Sequential, probabilities
 
 Array = np.ndarray
@@ -77,6 +84,7 @@ def judge(
     name, split = ("test", data.test) if data.test is not None else ("val", data.val)
     if split is None:
         return None
+    check_classes(net, split)
     scores, labels = net.scores(split.images), hard(split.labels)
     found = evaluation(scores, split, net.loss)
     right = int(np.trace(found.confusion))

@@ -60,12 +60,17 @@ class Evaluation:
 
 def evaluate(net: Sequential, split: Split, *, top_k: int = 5) -> Evaluation:
     """The network's Evaluation on a split, by its own loss, preprocessing and backend."""
+    check_classes(net, split)
+    return evaluation(net.scores(split.images), split, net.loss, top_k=top_k)
+
+
+def check_classes(net: Sequential, split: Split) -> None:
+    """The network's scores must be those of the split's classes."""
     if net.classes is not None and net.classes != split.classes:
         raise ShapeError(
             f"The network knows the classes {', '.join(net.classes)}, but the data has "
             f"{', '.join(split.classes)}."
         )
-    return evaluation(net.scores(split.images), split, net.loss, top_k=top_k)
 
 
 def evaluation(scores: Array, split: Split, loss: Loss, *, top_k: int = 5) -> Evaluation:

@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glassnet.errors import FileFormatError, RunFolderError
+from glassnet.data.fingerprint import WEIGHTS, Fingerprint, changes, fingerprint
+from glassnet.errors import DataError, FileFormatError, RunFolderError
 from glassnet.io import write_atomically
 from glassnet.settings.config import TrainConfig
 
 if TYPE_CHECKING:
+    from glassnet.data import Dataset
     from glassnet.data.folder_report import FolderReport
     from glassnet.runs.records import Run
 
 
 LOCK = ".lock"
+FINGERPRINT = "fingerprint.json"
 
 
 def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
@@ -53,8 +56,8 @@ def model_file(path: str | os.PathLike[str]) -> Path:
 
 
 class RunFolder:
-    """The folder of one run: config.toml, metrics.jsonl, models, evaluation.json, report.html, two pictures,
-    and for photos data.json, with what was found in their folder.
+    """The folder of one run: config.toml, metrics.jsonl, models, evaluation.json, report.html, two pictures;
+    fingerprint.json, by which its data is known again; for photos data.json, with what was found of them.
 
     While the run is in progress there is also the folder `checkpoints`.
     """
@@ -97,6 +100,29 @@ class RunFolder:
             return json.loads((self.path / "evaluation.json").read_text("utf-8"))["stopped"] != "interrupted"
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def keep(self, fingerprinted: Fingerprint) -> None:
+        """By what the data of the run, with its validation split, is known again."""
+        self.write(FINGERPRINT, json.dumps(fingerprinted, indent=2))
+
+    def check_data(self, data: Dataset) -> None:
+        """Refuse other splits than those of the run. Runs of early versions do not tell.
+
+        Another image in the folder is enough to draw another validation split, of images trained on.
+        """
+        path = self.path / FINGERPRINT
+        if not path.exists():
+            return
+        try:
+            before = dict(json.loads(path.read_text("utf-8")))
+        except (TypeError, ValueError) as error:
+            raise FileFormatError(f"{path} is no fingerprint of data: {error}.") from error
+        now = fingerprint(data) | {WEIGHTS: before.get(WEIGHTS)}  # weights are given with the data, not in it
+        if differences := changes(before, now):
+            raise DataError(
+                f"The data of {self.path} changed since it was trained: {'; '.join(differences)}. Figures "
+                "would be those of images that it was trained on. Put the data back as it was, or train anew."
+            )
 
     def write(self, name: str, text: str) -> None:
         """A whole text file, or none."""

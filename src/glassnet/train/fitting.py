@@ -276,6 +276,7 @@ def start(
                 f"The data of {folder.path} changed since the checkpoint: {'; '.join(differences)}. Put it "
                 "back as it was, or train anew."
             )
+        folder.keep(fingerprinted)
         minutes = config.checkpoint_minutes
         loop.saver = Saver(folder, fingerprinted, steps=config.checkpoint_steps, minutes=minutes)
     if checkpoint is not None:
