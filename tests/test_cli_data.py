@@ -12,6 +12,8 @@ from rich.console import Console
 from glassnet.cli import data as command
 from glassnet.cli.app import app
 from glassnet.cli.output import Output
+from glassnet.data.augment import Augment
+from glassnet.data.folder import load_folder
 from photos import photo_folder, picture
 
 
@@ -96,15 +98,19 @@ def test_a_sheet_of_variations_begins_with_the_image(photos, capsys):
     assert all((tile != tiles[0]).any() for tile in tiles[1:])
 
 
-def test_variations_are_what_the_network_is_fed(photos, monkeypatch):
+def test_variations_are_what_the_network_is_fed(photos):
     """Without any augmentation, they are the image."""
-    from glassnet.data import augment
-    from glassnet.data.folder import load_folder
-
-    monkeypatch.setattr(augment, "default_augment", lambda kind: augment.Augment())
     train = load_folder(photos).train
-    same = command.varied(train.images[0], 3, 0, train.preprocessing)
+    same = command.varied(train.images[0], 3, 0, train.preprocessing, Augment())
     np.testing.assert_allclose(same, np.repeat(train.images[:1], 3, axis=0) / 255, atol=1e-6)
+
+
+def test_variations_are_those_of_training(tmp_path, photos, capsys):
+    """Of images as small as digits there are none."""
+    assert run(capsys, "show", "photos", "--augment", "--columns", "3", "--size", "12")[0] == 0
+    sheet = np.asarray(Image.open("sheet.png"))
+    tiles = np.split(sheet[1:-1, 1:].reshape(-1, sheet.shape[1] - 1, 3), 3, axis=1)
+    assert np.array_equal(tiles[0], tiles[1]) and np.array_equal(tiles[0], tiles[2])
 
 
 def test_a_terminal_shows_a_bar_and_a_file_does_not(monkeypatch):

@@ -77,10 +77,13 @@ def test_wrong_options(model, options, message):
 @pytest.mark.parametrize(
     ("samples", "shape", "model", "options", "augment"),
     [
-        (40, (8, 8, 1), "small_norm", None, None),
-        (40, (28, 28, 1), "small", None, None),
+        (40, (8, 8, 1), "small_norm", None, {}),
+        (40, (28, 28, 1), "small", None, "digits"),
+        (40, (12, 12, 3), "resnet", {"width": 16, "stages": 3, "halvings": 0}, {}),
         (40, (32, 32, 3), "resnet", {"width": 16, "stages": 3, "halvings": 0}, "objects"),
-        (600, (64, 48, 3), "resnet", {"width": 32, "stages": 3, "halvings": 0}, "objects"),
+        (600, (64, 36, 3), "resnet", {"width": 32, "stages": 3, "halvings": 0}, "objects"),
+        (600, (48, 400, 3), "resnet", {"width": 32, "stages": 4, "halvings": 2}, "photos"),
+        (600, (24, 200, 1), "resnet", {"width": 32, "stages": 4, "halvings": 1}, "photos"),
         (600, (64, 64, 3), "resnet", {"width": 32, "stages": 4, "halvings": 1}, "objects"),
         (40, (128, 128, 3), "resnet", {"width": 16, "stages": 4, "halvings": 2}, "photos"),
         (40, (128, 128, 1), "resnet", {"width": 16, "stages": 4, "halvings": 2}, "photos"),
@@ -95,10 +98,20 @@ def test_the_model_that_suits_images_by_size_and_number(samples, shape, model, o
     assert build_model(config, data).output_shape == (2,)
 
 
-@pytest.mark.parametrize(("samples", "epochs", "batch"), [(12, 100, 4), (100, 100, 25), (4000, 60, 32)])
-def test_epochs_and_batches_by_the_amount_of_data(samples, epochs, batch):
-    found = suited(data_of(samples, (16, 16, 3)))
+@pytest.mark.parametrize("shape", [(16, 16, 3), (16, 16, 1), (8, 8, 1)])
+@pytest.mark.parametrize(
+    ("samples", "epochs", "batch"), [(12, 100, 4), (100, 100, 25), (4000, 60, 32), (4, 100, 2)]
+)
+def test_epochs_and_batches_by_the_amount_of_data(samples, epochs, batch, shape):
+    found = suited(data_of(samples, shape))
     assert (found["epochs"], found["batch_size"]) == (epochs, batch)
+
+
+@pytest.mark.parametrize("samples", [4, 5, 6, 7, 8, 30])
+def test_what_is_left_after_the_hold_out_is_enough_for_a_batch(samples):
+    data = data_of(samples, (16, 16, 1))
+    config = TrainConfig.resolve({"data": "x"}, data)
+    assert config.batch_size <= len(data.holdout(config.val_fraction, config.seed).train)
 
 
 def test_a_set_known_by_name_keeps_its_defaults():

@@ -12,9 +12,13 @@ from PIL import Image
 from glassnet.cli.output import JsonFlag, Output
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.data import Dataset
+from glassnet.data.augment import Augment
 from glassnet.data.folder import load_folder
 from glassnet.explain import contact_sheet
+from glassnet.ops.augment import augment_images
 from glassnet.preprocessing import Preprocessing
+from glassnet.settings.config import augmentation
+from glassnet.settings.defaults import suited
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at a folder of photos before training.")
 
@@ -63,7 +67,8 @@ def show(
     photos = read(folder, reading(size, resize, split_file), output)
     chosen = drawn(photos, 1 if augment else columns, seed)
     if augment:
-        rows = [varied(image, columns, seed, photos.preprocessing) for image in chosen[:, 0]]
+        usual = augmentation(suited(photos)["augment"])
+        rows = [varied(image, columns, seed, photos.preprocessing, usual) for image in chosen[:, 0]]
     else:
         rows = list(chosen / np.float32(255))
     tiles = np.concatenate(rows)
@@ -89,14 +94,11 @@ def drawn(photos: Dataset, count: int, seed: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def varied(image: np.ndarray, count: int, seed: int, preprocessing: Preprocessing) -> np.ndarray:
+def varied(
+    image: np.ndarray, count: int, seed: int, preprocessing: Preprocessing, augment: Augment
+) -> np.ndarray:
     """(count, H, W, C) in 0..1: an image (H, W, C), then what the network would be fed in later epochs."""
-    from glassnet.data.augment import default_augment, kind_of
-    from glassnet.ops.augment import augment_images
-
-    height, width, channels = image.shape
-    usual = default_augment(kind_of((height, width, channels)))
-    table = usual.draw(seed=seed, step=0, samples=count, size=(height, width))
+    table = augment.draw(seed=seed, step=0, samples=count, size=(image.shape[0], image.shape[1]))
     same = np.repeat(image[None], count, axis=0)
     fed = augment_images(same, table.rows[0], same, *preprocessing.scale_shift(image.dtype))
     seen = fed * np.array(preprocessing.std, np.float32) + np.array(preprocessing.mean, np.float32)

@@ -49,11 +49,15 @@ SEEN: Final = 240_000
 EPOCHS: Final = (20, 100)
 
 TINY, SMALL = 12, 48
-"""Up to these sides, images are as small as the digits, or as MNIST and CIFAR."""
+"""Up to these sides, images are as small as the digits, or as MNIST and CIFAR.
+
+Of an image that is not square, the side is that of a square with as many pixels. TINY ones are not augmented:
+a shift by two pixels moves a quarter of a digit out of the picture.
+"""
 FEW: Final = 500
 """Training images below which a network is half as wide."""
 BATCHES: Final = 4
-"""Batches that an epoch has at least, where there are few images."""
+"""Batches that an epoch has at least, where there are few images. Half of very few ones may be held out."""
 
 
 def defaults_for(name: str, data: Dataset | None = None) -> Table:
@@ -66,15 +70,17 @@ def defaults_for(name: str, data: Dataset | None = None) -> Table:
 
 def suited(data: Dataset) -> Table:
     """Settings that suit the size, the kind and the number of training images."""
-    samples, side = len(data.train), min(data.image_shape[:2])
-    if side <= SMALL and data.image_shape[2] == 1:
-        return DEFAULTS["any"] | {"model": "small_norm" if side <= TINY else "small"}
+    height, width, channels = data.image_shape
+    samples, side = len(data.train), round((height * width) ** 0.5)
+    if side <= SMALL and channels == 1:
+        kind = DEFAULTS["any"] | {"model": "small_norm" if side <= TINY else "small"}
+    else:
+        kind = PHOTOS | suitable_model(side, samples)
     least, most = EPOCHS
-    return PHOTOS | {
-        **suitable_model(side, samples),
+    return kind | {
         "epochs": min(most, max(least, round(SEEN / samples))),
-        "batch_size": min(32, max(4, samples // BATCHES)),
-        "augment": kind_of(data.image_shape),
+        "batch_size": min(32, max(4, samples // BATCHES), samples // 2),
+        "augment": kind_of(data.image_shape) if side > TINY else {},
     }
 
 
