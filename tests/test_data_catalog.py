@@ -15,9 +15,11 @@ import pytest
 import glassnet.data
 from glassnet.data import catalog
 from glassnet.data.catalog import IDX_SETS, load
+from glassnet.data.manifest import names_files
 from glassnet.errors import ConfigError, DataError, FileFormatError
 from messages import message_of
 from oracles import oracle
+from photos import photo_folder
 
 # Digits
 
@@ -168,6 +170,31 @@ def test_files_are_read_by_their_names(tmp_path):
     assert load(tmp_path / "b.csv.gz", test=tmp_path / "a.csv").test.labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "photos/a/0.png,cat\nphotos/b/0.png,dog\n"),
+        (
+            "a.csv",
+            "file;class;split\ngone.png;cat;train\nphotos/a/0.png;cat;train\nphotos/b/0.png;dog;train\n",
+        ),
+        ("a.tsv", "photos/a/0.png\tcat\nphotos/b/0.png\tdog\n"),
+    ],
+)
+def test_a_table_of_paths_is_read_as_photos(tmp_path, name, text):
+    photo_folder(tmp_path / "photos", {"a": 1, "b": 1})
+    (tmp_path / name).write_text(text)
+    data = load(tmp_path / name, size=16, cache_limit=0)
+    assert (data.name, data.classes, data.image_shape) == ("a", ("cat", "dog"), (16, 16, 3))
+    assert [Path(file).parent.name for file in data.train.files] == ["a", "b"]
+
+
+@pytest.mark.parametrize("first", ["", "label,a,b,c,d\n", "9" * 100_000 + ",", "a\0b,1\n", "0,1,2,3,4\n"])
+def test_a_table_that_names_no_file_is_none_of_paths(tmp_path, first):
+    (tmp_path / "a.csv").write_text(first)
+    assert not names_files(tmp_path / "a.csv")
+
+
 def test_a_name_comes_before_a_folder(tmp_path, monkeypatch):
     put_small(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
@@ -201,7 +228,7 @@ def test_paths_that_hold_nothing_are_refused(tmp_path):
     )
     other.touch()
     assert message_of(DataError, load, other) == (
-        f"{other} is no data that can be read. Known are .csv, .csv.gz and .npz files, and folders."
+        f"{other} is no data that can be read. Known are .csv, .csv.gz, .tsv and .npz files, and folders."
     )
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "a.csv")

@@ -19,6 +19,7 @@ from glassnet.data.dataset import Dataset, Split
 from glassnet.data.download import locate
 from glassnet.data.idx import holds_idx, load_idx, read_idx
 from glassnet.data.labels import encode
+from glassnet.data.manifest import is_manifest, names_files
 from glassnet.data.npz import load_npz
 from glassnet.errors import ConfigError, DataError, did_you_mean
 from glassnet.preprocessing import Preprocessing
@@ -81,6 +82,7 @@ def load(
     /,
     *,
     cache: str | os.PathLike[str] | None = None,
+    like: Preprocessing | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Dataset:
@@ -91,7 +93,8 @@ def load(
     | "digits" (in the package) | no options |
     | "mnist", "fashion-mnist" (also "fashion") | no options |
     | "cifar10", the official archive, or a folder of CIFAR-10 | `load_cifar10` |
-    | a .csv or .csv.gz file | `load_csv` |
+    | a .csv or .tsv file of paths and classes | `load_folder` |
+    | a .csv or .csv.gz file of pixels | `load_csv` |
     | an .npz file | `load_npz` |
     | a folder of idx files with MNIST's names | `load_idx` |
     | any other folder | `load_folder` |
@@ -100,6 +103,7 @@ def load(
     from the cache, else downloaded there and held to their checksums. cache: a folder other than the user's
     cache folder. A name comes before a folder that is called so: write "./mnist" for the folder. Files and
     folders that are not there are looked for in $GLASSNET_DATA.
+    like: a model's preprocessing: photos are read to its size, channels and resize, unless options say other.
     progress: called with the photos decoded, and all, where there are any to decode.
     Raises DataError for an unknown name and where files cannot be had, FileFormatError for a damaged file,
     ConfigError for an option that does not apply.
@@ -116,6 +120,9 @@ def load(
     if name not in NAMES:
         path = place_of(source)
         reader = _reader(path)
+        if like is not None and "resize" in _known(reader):
+            size = "auto" if like.size is None else like.size
+            options = {"size": size, "channels": like.channels, "resize": like.resize} | options
         if "progress" in _known(reader) and progress is not None:
             options["progress"] = progress
         return _call(reader, f"Data from {source}", options, path)
@@ -136,6 +143,8 @@ def place_of(source: str | os.PathLike[str]) -> Path:
 
 def _reader(path: Path) -> Callable[..., Dataset]:
     """What reads the file or folder, by its name and content."""
+    if path.is_file() and is_manifest(path) and names_files(path):
+        return _load_folder()
     if path.name.endswith((".csv", ".csv.gz")):
         return load_csv
     if path.name.endswith(".npz"):
@@ -145,14 +154,18 @@ def _reader(path: Path) -> Callable[..., Dataset]:
     if path.is_dir():
         if holds_idx(path):
             return load_idx
-        from glassnet.data.folder import load_folder  # brings Pillow
-
-        return load_folder
+        return _load_folder()
     if path.exists():
         raise DataError(
-            f"{path} is no data that can be read. Known are .csv, .csv.gz and .npz files, and folders."
+            f"{path} is no data that can be read. Known are .csv, .csv.gz, .tsv and .npz files, and folders."
         )
     raise DataError(f"There is no data set, file or folder {str(path)!r}." + did_you_mean(str(path), NAMES))
+
+
+def _load_folder() -> Callable[..., Dataset]:
+    from glassnet.data.folder import load_folder  # brings Pillow
+
+    return load_folder
 
 
 def _call(reader: Callable[..., Dataset], what: str, options: Mapping[str, Any], *place: Path) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,26 @@ COLUMNS: Final = {
 }
 """What a column may be called in the first line. Without such a line they are path, label and split."""
 
+FIRST_LINE: Final = 1 << 16
+"""Characters by which a table is told from images, whose first line may be long."""
+
 
 def is_manifest(path: Path) -> bool:
     """Whether a file is taken for a manifest, by its name."""
     return path.suffix.lower() in (".csv", ".tsv")
+
+
+def names_files(path: Path) -> bool:
+    """Whether a table of this name begins as a manifest does, and not as images: see `load_csv`.
+
+    Its first line names columns of paths and classes, or a file that is there.
+    """
+    if path.suffix.lower() == ".tsv":
+        return True
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        first = file.readline(FIRST_LINE)
+    cells = next(csv.reader([first], delimiter=_delimiter(first)), [])
+    return bool(_header(cells)) or os.path.isfile(path.parent / "".join(cells[:1]).strip())
 
 
 def read_manifest(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
@@ -32,7 +49,7 @@ def read_manifest(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline()
         file.seek(0)
-        delimiter = max(",;\t", key=first.count)
+        delimiter = _delimiter(first)
         columns: list[str] | None = None
         try:
             for number, cells in enumerate(csv.reader(file, delimiter=delimiter), start=1):
@@ -51,6 +68,11 @@ def read_manifest(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
                     )
         except csv.Error as error:
             raise FileFormatError(f"{readable(path)} is not a table of paths ({error}).") from error
+
+
+def _delimiter(line: str) -> str:
+    """What divides the cells of a line."""
+    return max(",;\t", key=line.count)
 
 
 def _header(cells: list[str]) -> list[str]:
