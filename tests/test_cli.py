@@ -22,7 +22,6 @@ from glassnet.cli.output import Output
 from glassnet.cli.progress import Bar, heard, progress
 from glassnet.runs import checkpoint
 from glassnet.train import fit, health
-from glassnet.train.stepper import choose_backend
 
 SOURCE = Path(__file__).parents[1] / "src"
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
@@ -267,27 +266,6 @@ def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     status, out, err = run(capsys, "gradcheck", "runs/digits-1")
     assert (status, err) == (1, "")
     assert re.search(r"linear_1\.bias .* wrong\n", out)
-
-
-def test_doctor_tells_what_runs_where(capsys, monkeypatch):
-    monkeypatch.setenv("GLASSNET_DATA", "/some/where")
-    result, err = run_json(capsys, "doctor")
-    assert result["glassnet"] == gn.__version__
-    assert result["numpy"] == np.__version__
-    assert result["backend reference"] == "runs on reference"
-    assert result["backend auto"] == f"runs on {choose_backend('auto')}"
-    assert result["data folder"] == "/some/where"
-    assert {"processor", "machine code", "download cache"} <= result.keys()
-    assert "runs on reference" in err
-
-
-def test_doctor_without_the_compiler(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "llvmlite", None)
-    for name in [name for name in sys.modules if name.startswith(("glassnet.engine", "llvmlite."))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("glassnet.engine", raising=False)
-    result, _ = run_json(capsys, "doctor")
-    assert "the compiled engine cannot be loaded" in result["processor"]
 
 
 def test_version(capsys):

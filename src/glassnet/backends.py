@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from glassnet.errors import ConfigError, EngineError, did_you_mean
+from glassnet.errors import ConfigError, MissingEngineError, did_you_mean
 
 BACKENDS = ("auto", "reference", "compiled")
 
 
 def choose_backend(name: str) -> str:
-    """ "reference" or "compiled" for a setting: "auto" compiles wherever Numba is installed."""
+    """ "reference" or "compiled" for a setting: "auto" compiles wherever Numba is installed.
+
+    Whether it can be imported, which takes a second, is seen by whoever makes a plan: MissingEngineError.
+    """
     if name not in BACKENDS:
         raise ConfigError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)}")
     compiles = find_spec("numba") is not None
     if name == "compiled" and not compiles:
-        raise EngineError(
+        raise MissingEngineError(
             "The compiled engine needs Numba, which is not installed. Use backend='reference', or install "
             "Numba with a Python that it supports."
         )

@@ -41,6 +41,10 @@ class EngineError(GlassnetError, RuntimeError):
     """The compiled engine cannot run what it was asked to run."""
 
 
+class MissingEngineError(EngineError):
+    """The compiled engine cannot be loaded, for want of Numba."""
+
+
 class OutOfMemoryError(GlassnetError, MemoryError):
     """More memory is needed than there is; nothing that was there before is lost."""
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from glassnet.backends import choose_backend
-from glassnet.errors import ConfigError, DataError, ShapeError
+from glassnet.errors import ConfigError, DataError, MissingEngineError, ShapeError
 from glassnet.layers.base import Layer
 from glassnet.layers.chain import Chain, Layers
 from glassnet.losses import Loss, SoftmaxCrossEntropy
 from glassnet.ops.base import Array, Grads, Ops
 from glassnet.ops.reference import ReferenceOps
 from glassnet.plan.record import host_layers
+from glassnet.plan.symbols import RecordingError
 from glassnet.preprocessing import Preprocessing, image_array
 from glassnet.shapes import Shape, batched
 from glassnet.store import Store
@@ -162,15 +163,14 @@ class Sequential(Chain):
     def _new_predictor(self) -> Callable[[np.ndarray], np.ndarray]:
         shape = self.built().input_shape or ()
         if choose_backend(self.backend) == "compiled" and self.store.values.dtype == np.float32:
-            from glassnet.engine.machine.cpu import processor
-            from glassnet.engine.steps import Prediction
-            from glassnet.plan.symbols import RecordingError
-
             capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
+                from glassnet.engine.machine.cpu import processor
+                from glassnet.engine.steps import Prediction
+
                 cpu = processor(self.processor)
                 return Prediction(self, shape, capacity=capacity, cpu=cpu, host_ops=ReferenceOps)
-            except RecordingError as error:
+            except (MissingEngineError, RecordingError) as error:
                 if self.backend == "compiled":
                     raise
                 log.info("Predicting on the reference backend: %s", error)

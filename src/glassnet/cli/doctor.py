@@ -10,7 +10,7 @@ from glassnet import __version__
 from glassnet.backends import BACKENDS, choose_backend
 from glassnet.cli.output import JsonFlag, Output
 from glassnet.data.catalog import user_cache
-from glassnet.errors import GlassnetError
+from glassnet.errors import MissingEngineError
 from glassnet.recipes.result import installed
 from glassnet.summary import table
 
@@ -42,8 +42,8 @@ def processor() -> dict[str, Any]:
     """What code would be compiled for, and where it is kept."""
     try:
         from glassnet.engine.machine import cache, cpu
-    except ImportError as error:
-        return {"processor": f"{platform.machine()}; the compiled engine cannot be loaded: {error}"}
+    except MissingEngineError:
+        return {"processor": platform.machine()}
     host = cpu.host()
     return {
         "processor": f"{host.name}, {os.cpu_count()} logical cores",
@@ -54,8 +54,13 @@ def processor() -> dict[str, Any]:
 
 
 def runs(name: str) -> str:
-    """What a backend setting leads to."""
+    """What a backend setting leads to, once all that it needs has been imported."""
     try:
-        return f"runs on {choose_backend(name)}"
-    except GlassnetError as error:
-        return str(error)
+        backend = choose_backend(name)
+        if backend == "compiled":
+            from glassnet.engine.machine.kernel import compiler
+
+            compiler()
+    except MissingEngineError as error:
+        return str(error) if name == "compiled" else f"runs on reference. {error}"
+    return f"runs on {backend}"

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from glassnet.backends import choose_backend
 from glassnet.data import Split
+from glassnet.errors import MissingEngineError
 from glassnet.losses import Loss
 from glassnet.network import BATCH, Sequential
 from glassnet.ops.base import Grads
@@ -219,18 +220,19 @@ def make_stepper(
 
     augmented: whether the parts say what happens to each image.
 
-    A network that the engine cannot record runs on the reference backend under "auto", and the log says why.
+    Where the engine cannot be loaded, or cannot record the network, "auto" takes the reference backend, and
+    the log says why.
     """
     if choose_backend(backend) == "compiled":
-        from glassnet.train.compiled import CompiledStepper
-
         try:
+            from glassnet.train.compiled import CompiledStepper
+
             if net.store.values.dtype != np.float32:
                 raise RecordingError(
                     f"The compiled engine computes in float32, this network is {net.store.values.dtype}."
                 )
             return CompiledStepper(net, split, loss, optimizer, seed, capacity, augmented=augmented)
-        except RecordingError as error:
+        except (MissingEngineError, RecordingError) as error:
             if backend == "compiled":
                 raise
             log.warning("Training on the reference backend: %s", error)

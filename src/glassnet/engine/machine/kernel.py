@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from glassnet.engine import missing
 from glassnet.engine.machine import cache
 from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.errors import EngineError
@@ -189,14 +190,16 @@ class Kernel:
 
     def module(self, cpu: Cpu, symbol: str) -> Any:
         """Optimised LLVM IR of the entry, as `cache` asks for it."""
-        try:
-            from glassnet.engine.machine.jit import module as compiled
-        except ImportError as error:
-            raise EngineError(
-                f"The compiled engine needs Numba, which cannot be imported here: {error}. "
-                "Use the reference backend, or a version of Python that Numba supports."
-            ) from error
-        return compiled(self, cpu, symbol)
+        return compiler()(self, cpu, symbol)
+
+
+def compiler() -> Callable[[Kernel, Cpu, str], Any]:
+    """`jit.module`, which imports Numba, and takes a second for it."""
+    try:
+        from glassnet.engine.machine.jit import module
+    except ImportError as error:
+        raise missing("Numba", error) from error
+    return module
 
 
 def kernel(python: Callable[..., None]) -> Kernel:
