@@ -80,6 +80,17 @@ def test_a_split_of_the_cache_is_a_view(paths, cache):
     assert not data.train.images.flags.owndata and data.train[2:5].images.base is not None
 
 
+def test_a_cache_that_is_only_to_be_read_is_used(paths, cache, monkeypatch):
+    whole = pixels_of(paths, WANTED, cache).images
+
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    again = pixels_of(paths, WANTED, cache)
+    assert again.decoded == 0 and np.array_equal(again.images, whole)
+
+
 # Another key
 
 

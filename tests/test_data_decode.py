@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
+from glassnet.data import decode as decoding
 from glassnet.data.decode import MAX_PIXELS, decode, read_image
 from glassnet.errors import FileFormatError
 from glassnet.io import read_images
@@ -286,6 +287,22 @@ def test_a_bomb_is_refused_before_memory_is_taken():
     tracemalloc.stop()
     assert message == f"it says it holds more than {MAX_PIXELS:,} pixels."
     assert peak < 5e6
+
+
+def test_a_jpeg_may_hold_more_than_is_decoded(monkeypatch):
+    """As photos of 108 and 200 million pixels from phones, here 160,000 where 10,000 are the most."""
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    picture = photo(400, 400)
+    small = decode(encoded(picture, "JPEG", quality=95), wanted((32, 32)))
+    assert np.abs(small.astype(int) - photo(32, 32)).max() < 12
+    refusal = "it says it holds more than 10,000 pixels."
+    for kind, size in (("JPEG", None), ("JPEG", (60, 60)), ("PNG", (32, 32))):
+        assert message_of(FileFormatError, decode, encoded(picture, kind), wanted(size)) == refusal
+    monkeypatch.setattr(decoding, "MAX_DRAFTED", 100_000)
+    assert message_of(FileFormatError, decode, encoded(picture, "JPEG"), wanted((32, 32))) == (
+        "it says it holds more than 100,000 pixels."
+    )
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

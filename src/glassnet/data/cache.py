@@ -11,6 +11,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -147,11 +148,12 @@ def _load(target: Path, paths: Sequence[str], preprocessing: Preprocessing) -> P
         rows = content["rows"]
         images = _map(target, len(rows), preprocessing)
         failures = dict(zip(content["failed"].tolist(), content["reasons"].tolist(), strict=True))
-        os.utime(target)  # used last now
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
         return None
     if any(_can_be_read(paths[row], preprocessing) for row in failures):
         return None
+    with suppress(OSError):  # a cache that is only to be read serves as well
+        os.utime(target)  # used last now
     return Pixels(images, rows, facts, failures, 0, target)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import jpeg_factory
 
 from glassnet.errors import FileFormatError
 from glassnet.preprocessing import Preprocessing
@@ -19,11 +21,15 @@ DECODE_VERSION: Final = 1
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is read, by content and not by name; of several frames the first."""
 
+JPEG: Final = b"\xff\xd8\xff"
 DRAFTED: Final = ("JPEG", "MPO")
 """Formats, by Pillow's names, that decode at a fraction of their size. MPO is a JPEG with more pictures."""
 
 MAX_PIXELS: Final = 60_000_000
-"""A file that says it holds more is refused before memory is taken: decoding takes up to 15 bytes a pixel."""
+"""A file of which more would be decoded is refused before memory is taken: that is up to 15 bytes a pixel."""
+
+MAX_DRAFTED: Final = 205_000_000
+"""The most that a JPEG file may hold, for it is decoded at a fraction; many scans take 6 bytes a pixel."""
 
 MAX_BYTES: Final = 1 << 29
 """The largest file that is read, 537 MB."""
@@ -83,6 +89,7 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
             size = (size[1], size[0])
         if size is not None:
             image.draft(None, _draft_size(image.size, size, preprocessing.resize))  # of a JPEG, else nothing
+        _check_pixels(image, MAX_PIXELS)
         image = to_mode(image, preprocessing.channels)
         if size is not None:
             image = _resized(image, size, preprocessing.resize)
@@ -98,15 +105,21 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 
 def open_image(file: BinaryIO) -> Image.Image:
     """The image with its header read but not its pixels, refused where those would be too many."""
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError as error:
+    start = file.read(len(JPEG))
+    file.seek(0)
+    try:  # Image.open would warn of large JPEG files, or refuse them
+        image = jpeg_factory(file) if start == JPEG else Image.open(file, formats=FORMATS)
+    except (UnidentifiedImageError, SyntaxError, IndexError, TypeError, struct.error) as error:
         raise FileFormatError(f"its content is none of {', '.join(FORMATS)}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FileFormatError(f"it says it holds more than {MAX_PIXELS:,} pixels.") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise FileFormatError(f"it says it holds more than {MAX_PIXELS:,} pixels.")
+    _check_pixels(image, MAX_DRAFTED if start == JPEG else MAX_PIXELS)
     return image
+
+
+def _check_pixels(image: Image.Image, most: int) -> None:
+    if image.width * image.height > most:
+        raise FileFormatError(f"it says it holds more than {most:,} pixels.")
 
 
 def orientation(image: Image.Image) -> int:
