@@ -128,6 +128,8 @@ def draw_costs(chosen: Recipe, result: Result, path: Path) -> None:
     """The cost by epoch of each seed, and the published points, as a PNG."""
     from matplotlib.figure import Figure
 
+    from glassnet.runs.plots import save
+
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for run in result.seeds:
@@ -136,4 +138,4 @@ def draw_costs(chosen: Recipe, result: Result, path: Path) -> None:
     axes.set(xlabel="epoch", ylabel="cost", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save(figure, path)

@@ -26,6 +26,7 @@ from glassnet.io.tensors import (
     Document,
     Tensors,
     canonical,
+    check_format,
     read_header,
     read_tensors,
 )
@@ -94,14 +95,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise FileFormatError(f"{path} is truncated or altered: it cannot be read ({error}).") from error
     if found != expected:
         raise FileFormatError(f"{path} was altered: expected SHA-256 {expected}, found {found}.")
-    if manifest.get("format") != FORMAT:
-        raise FileFormatError(
-            f"{path} has format {manifest.get('format')!r}, written by glassnet {manifest.get('glassnet')}; "
-            f"this glassnet reads format {FORMAT}. A newer one reads newer files: "
-            "pip install --upgrade glassnet."
-        )
-    if missing := [field for field, kind in FIELDS.items() if type(manifest.get(field)) is not kind]:
-        raise FileFormatError(f"{path} is incomplete: it lacks {', '.join(missing)}.")
+    missing = [field for field, kind in FIELDS.items() if type(manifest.get(field)) is not kind]
+    check_format(path, manifest, FORMAT, missing)
     return manifest
 
 

@@ -14,7 +14,7 @@ from glassnet import __version__
 from glassnet.errors import ConfigError, FileFormatError
 from glassnet.io.files import write_atomically
 from glassnet.io.spec import Maker, plain
-from glassnet.io.tensors import Document, pack, read
+from glassnet.io.tensors import Document, check_format, pack, read
 from glassnet.layers import Dropout, Layer
 from glassnet.losses import LOSSES, Loss, loss_named
 from glassnet.network import Sequential
@@ -55,7 +55,7 @@ def load_model(path: Path, *, layers: Iterable[type[Layer]] = ()) -> Sequential:
     Raises FileFormatError for a file that is truncated, altered, incomplete or of another kind.
     """
     tensors, stored = read(path)
-    check_fields(path, stored)
+    check_format(path, stored, FORMAT, [field for field in FIELDS if field not in stored])
     held = sum(array.size for array in tensors.values())
     maker = Maker(str(path), layers)
     try:
@@ -170,14 +170,3 @@ def describe_loss(loss: Loss) -> dict[str, Any]:
         raise ConfigError(f"A model file holds the loss {', '.join(LOSSES)}, got {type(loss).__name__}.")
     settings = {key: np.asarray(value).tolist() for key, value in dataclasses.asdict(loss).items()}
     return {"name": name, "settings": {key: plain(value, f"{name} {key}") for key, value in settings.items()}}
-
-
-def check_fields(path: Path, stored: Document) -> None:
-    """The format must be ours and every field there."""
-    if stored.get("format") != FORMAT:
-        raise FileFormatError(
-            f"{path} has format {stored.get('format')!r}, written by glassnet {stored.get('glassnet')}; this "
-            f"glassnet reads format {FORMAT}. A newer one reads newer files: pip install --upgrade glassnet."
-        )
-    if missing := [field for field in FIELDS if field not in stored]:
-        raise FileFormatError(f"{path} is incomplete: it lacks {', '.join(missing)}.")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -142,3 +142,14 @@ def opened(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> tuple[s
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} was altered: its description cannot be read ({error}).") from error
     return expected, document
+
+
+def check_format(path: str | os.PathLike[str], stored: Document, ours: int, missing: Sequence[str]) -> None:
+    """The format of a document must be ours, and none of its fields missing."""
+    if stored.get("format") != ours:
+        raise FileFormatError(
+            f"{path} has format {stored.get('format')!r}, written by glassnet {stored.get('glassnet')}; this "
+            f"glassnet reads format {ours}. A newer one reads newer files: pip install --upgrade glassnet."
+        )
+    if missing:
+        raise FileFormatError(f"{path} is incomplete: it lacks {', '.join(missing)}.")
