@@ -52,14 +52,13 @@ class Mistake:
 @dataclass(frozen=True, eq=False)
 class Sureness:
     """Calibration on the judged split, with the bootstrap's interval of its error, and after the scores are
-    divided by the temperature; that was fitted on `fitted_on`, None without a validation split.
+    divided by the temperature that suits the validation split; None without one.
     """
 
     plain: Calibration
     interval: Interval
     temperature: float | None = None
     scaled: Calibration | None = None
-    fitted_on: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,7 @@ def sureness(
     fitted = logits if name == "val" else as_logits(net, net.scores(val.images))
     heat = temperature(fitted, hard(val.labels))
     scaled = calibration(probabilities(logits / heat, "softmax"), labels)
-    return Sureness(plain, pair(*interval), heat, scaled, "val")
+    return Sureness(plain, pair(*interval), heat, scaled)
 
 
 def as_logits(net: Sequential, scores: Array) -> Array:
