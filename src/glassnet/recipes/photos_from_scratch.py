@@ -1,4 +1,4 @@
-"""System 4, a CNN from scratch for photos of dogs, pandas and birds (hermosayhl/CNN, C++).
+"""System 5, a CNN from scratch for photos of dogs, pandas and birds (hermosayhl/CNN, C++).
 
 224x224x3 -> Conv 3x3, stride 2, 16 -> ReLU -> MaxPool 2 -> the same convolution with 32, 64 and 128 filters,
 each with ReLU -> Linear 3, softmax, cross-entropy: 111,267 parameters. 2400 photos to train, 300 to choose
@@ -108,7 +108,7 @@ SETTINGS = TrainConfig(
 
 SYSTEM = Recipe(
     name="photos-from-scratch",
-    about="System 4: dogs, pandas and birds, 400,000 steps of four photos",
+    about="System 5: dogs, pandas and birds, 400,000 steps of four photos",
     published=Published(SOURCE, test_accuracy=0.91),
     config=SETTINGS,
     network=network,

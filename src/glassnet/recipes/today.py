@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glassnet as gn
 from glassnet.data.augment import Augment
-from glassnet.recipes.base import Published, Recipe
+from glassnet.recipes.base import Recipe
 from glassnet.schedules import OneCycle
 from glassnet.train import TrainConfig
 
@@ -52,13 +52,11 @@ SETTINGS = TrainConfig(
     ema=0.99,
     val_fraction=0,
 )
-UNPUBLISHED = Published("")
 
 RECIPES = (
     Recipe(
         name="mnist-fast",
         about="MNIST in seconds: three small convolutions, three epochs",
-        published=UNPUBLISHED,
         config=SETTINGS,
         network=fast,
         required=0.9933,
@@ -67,7 +65,6 @@ RECIPES = (
     Recipe(
         name="mnist-best",
         about="MNIST at its best: six convolutions, twelve epochs",
-        published=UNPUBLISHED,
         config=SETTINGS.model_copy(
             update={
                 "epochs": 12,
@@ -83,7 +80,6 @@ RECIPES = (
     Recipe(
         name="fashion",
         about="Fashion-MNIST: six convolutions, eighteen epochs",
-        published=UNPUBLISHED,
         config=SETTINGS.model_copy(
             update={
                 "data": "fashion-mnist",
