@@ -258,3 +258,22 @@ def test_an_author_forgets_forward_or_backward():
     assert message_of(NotImplementedError, Half().backward, None, 0, 0) == (
         "Half needs a backward(ops, dy, saved, input_grad=True)."
     )
+
+
+class Broken(Layer):
+    """Fails on the way back."""
+
+    def forward(self, ops, x, train):
+        return x, None
+
+    def backward(self, ops, dy, saved, *, input_grad=True):
+        raise ValueError("no way back")
+
+
+@pytest.mark.parametrize(("name", "place"), [("broken_1", "broken_1"), ("", "the network")])
+def test_the_place_of_an_error_has_a_name(name, place):
+    layer, x = Broken(), np.zeros((2, 3, 3, 1))
+    layer.name = name
+    with pytest.raises(ValueError, match="no way back") as caught:
+        ReferenceOps().call_backward(layer, x, None)
+    assert caught.value.__notes__ == [f"It was raised in the backward pass of {place}."]

@@ -54,10 +54,16 @@ def test_what_no_one_uses_is_dropped(ops, x):
 
 
 def test_effects_are_kept(ops, x):
-    mean, _ = ops.batch_norm_statistics(x)
-    ops.set_state(weights(2), mean)
+    state = weights(2)
+    mean, var = ops.batch_norm_statistics(x)
+    new, _ = ops.batch_norm_running(state, weights(2), mean, var, x, 0.1)
+    ops.set_state(state, new)
     ops.elementwise(relu, x)
-    assert kinds(drop_dead(ops.operations, [])) == ["batch_norm_statistics", "set_state"]
+    assert kinds(drop_dead(ops.operations, [])) == [
+        "batch_norm_statistics",
+        "batch_norm_running",
+        "set_state",
+    ]
 
 
 def test_the_first_layer_has_no_input_gradient():

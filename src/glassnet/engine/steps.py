@@ -344,7 +344,7 @@ class Prediction:
         gather = Operation("gather", [ops.bound(a, "feed") for a in (images, *identity)], [x], "input")
         ops.operations.append(gather)
         scores, _ = ops.call(net, x, False)
-        self.scores = aligned(scores.size, np.float32).reshape(scores.shape)
+        self.scores = aligned(capacity * math.prod(scores.shape[1:]), np.float32).reshape(scores.shape)
         exported = Symbol((1,), "exported", batched=False)
         ops.operations.append(Operation("export", [scores, ops.bound(self.scores)], [exported], "output"))
         self.compiled = compile_operations(

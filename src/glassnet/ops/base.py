@@ -9,19 +9,28 @@ through it, which is what gives names, traces and the place of an error.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from glassnet.shapes import Geometry, Shape
+import numpy as np
+
+from glassnet.errors import ShapeError
+from glassnet.shapes import Geometry, Shape, batched
 
 Array = Any  # a NumPy array, or a symbol of one while a plan is recorded
 Grads = dict[str, Array]
 
 
 class LayerLike(Protocol):
-    """What `Ops.call` needs of a layer."""
+    """What a pass needs of a layer."""
 
     name: str
+    output_shape: Shape | None
+
+    @property
+    def tensors(self) -> Mapping[str, Any]: ...
+
+    def walk(self) -> Iterator[LayerLike]: ...
 
     def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]: ...
 
@@ -38,9 +47,11 @@ class Ops(ABC):
     def call(self, layer: LayerLike, x: Array, train: bool) -> tuple[Array, Any]:
         """(y, saved) of `layer.forward`; containers call their children only through this."""
         try:
-            return layer.forward(self, x, train)
+            y, saved = layer.forward(self, x, train)
+            _check_promise(layer, x, y)
+            return y, saved
         except Exception as error:
-            tell_place(error, f"in the forward pass of {layer.name}")
+            tell_place(error, f"in the forward pass of {layer.name or 'the network'}")
             raise
 
     def call_backward(
@@ -50,7 +61,7 @@ class Ops(ABC):
         try:
             return layer.backward(self, dy, saved, input_grad=input_grad)
         except Exception as error:
-            tell_place(error, f"in the backward pass of {layer.name}")
+            tell_place(error, f"in the backward pass of {layer.name or 'the network'}")
             raise
 
     @abstractmethod
@@ -279,6 +290,18 @@ class Ops(ABC):
         scalars: Sequence[Any],
     ) -> None:
         """(parameter, *state) = rule(parameter, grad, *state, scalars), in place."""
+
+
+def _check_promise(layer: LayerLike, x: Array, y: Array) -> None:
+    """What `build` returned decides what comes after the layer, so `forward` must hold to it."""
+    promised, shape = layer.output_shape, np.shape(y)
+    if promised is None or shape == (x.shape[0], *promised):
+        return
+    given = batched(shape[1:]) if shape[:1] == x.shape[:1] else shape
+    raise ShapeError(
+        f"{layer.name or 'The network'} gives {given}, but its build promised {batched(promised)}. "
+        "Return the output shape from build."
+    )
 
 
 def tell_place(error: Exception, place: str) -> None:

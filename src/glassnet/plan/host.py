@@ -27,15 +27,15 @@ class HostCall:
         self._make_ops, self._ops, self._saved = make_ops, make_ops(), None
 
     def try_forward(self, x: Symbol) -> Array:
-        """Its output for one sample of zeros, which tells its shape."""
+        """Its output for two samples of zeros, which tells its shape; of one there may be no variance."""
         with np.errstate(all="ignore"):
-            y, self._saved = self.layer.forward(self._ops, np.zeros((1, *x.shape[1:]), x.dtype), self.train)
+            y, self._saved = self._ops.call(self.layer, np.zeros((2, *x.shape[1:]), x.dtype), self.train)
         return y
 
     def try_backward(self) -> tuple[Array, Grads]:
-        """Its gradients for that sample."""
+        """Its gradients for those samples."""
         with np.errstate(all="ignore"):
-            dy = np.zeros((1, *self.output.shape[1:]), np.float32)
+            dy = np.zeros((2, *self.output.shape[1:]), np.float32)
             return self.layer.backward(self._ops, dy, self._saved)
 
     def forward(self, x: Array, y: Array) -> None:

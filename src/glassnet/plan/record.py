@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import FunctionType
 from typing import Any, NoReturn
@@ -11,8 +13,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from glassnet.ops.base import Grads, LayerLike, Ops
+from glassnet.plan.checks import fits, lasting, memory
 from glassnet.plan.host import HostCall, HostKernel
-from glassnet.plan.symbols import Operation, RecordingError, Symbol
+from glassnet.plan.symbols import Capacity, Operation, RecordingError, Symbol
 from glassnet.shapes import Geometry, Shape
 
 log = logging.getLogger(__name__)
@@ -25,16 +28,20 @@ class RecordingOps(Ops):
     """
 
     def __init__(self, capacity: int, host_ops: Callable[..., Ops] | None = None) -> None:
-        self.capacity, self._host_ops = capacity, host_ops
+        self.capacity, self._host_ops = Capacity(capacity), host_ops
         self.operations: list[Operation] = []
-        self._scope = ""
+        self._scope, self._train = "", True
+        self._lasting: dict[int, object] | None = None
         self._bound: dict[tuple[int, Shape], Symbol] = {}
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise RecordingError(
-            f"{self._scope or 'The network'} asks ops for {name}, which only the reference backend has. Use "
-            "operations that every backend has, or backend='reference'."
+        self._refuse(
+            f"asks ops for {name}, which only the reference backend has. Use operations that every backend "
+            "has, or backend='reference'."
         )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise RecordingError(f"{self._scope or 'The network'} {why}")
 
     # What a plan is built from ---------------------------------------------------------------------------
 
@@ -54,16 +61,26 @@ class RecordingOps(Ops):
     def _add(
         self, kind: str, inputs: Sequence[Any], shapes: Sequence[Shape], **settings: Any
     ) -> list[Symbol]:
-        """Write an operation down; a shape that begins with the capacity is batched."""
-        symbols = [self.bound(i) if isinstance(i, np.ndarray) else i for i in inputs]
+        """Write an operation down, if a kernel can do what NumPy would."""
+        symbols = [self._kept(i) if isinstance(i, np.ndarray) else i for i in inputs]
         dtypes = settings.pop("dtypes", [np.float32] * len(shapes))
         batched = settings.pop("batched", True)
         outputs = [
             Symbol(tuple(shape), f"{self._scope} {kind}", batched=batched, dtype=dtype)
             for shape, dtype in zip(shapes, dtypes, strict=True)
         ]
-        self.operations.append(Operation(kind, symbols, outputs, self._scope, settings))
+        operation = Operation(kind, symbols, outputs, self._scope, settings)
+        if self._lasting is not None and kind != "set_state" and not fits(operation):
+            self._refuse(f"calls {kind} on {operation.reads()}, which fit only where NumPy broadcasts.")
+        self.operations.append(operation)
         return outputs
+
+    def _kept(self, array: np.ndarray) -> Symbol:
+        """The symbol of an array that a layer hands over, which must be in the same place at every step."""
+        lasts = self._lasting is None or id(memory(array)) in self._lasting
+        if not lasts or not array.flags.c_contiguous:
+            self._refuse("computes an array outside `ops`, which a plan would never compute again.")
+        return self.bound(array)
 
     def _one(self, kind: str, inputs: Sequence[Any], shape: Shape, **settings: Any) -> Symbol:
         return self._add(kind, inputs, [shape], **settings)[0]
@@ -71,31 +88,37 @@ class RecordingOps(Ops):
     # The boundary between layers -------------------------------------------------------------------------
 
     def call(self, layer: LayerLike, x: Symbol, train: bool) -> tuple[Symbol, Any]:
-        outer, self._scope = self._scope, layer.name
         start = len(self.operations)
-        try:
-            y, saved = super().call(layer, x, train)
-            self._rehearse(layer, y, saved, train)
-            return y, saved
-        except RecordingError as error:
-            if self._host_ops is None:
-                raise
-            log.info("%s runs in NumPy: %s", layer.name or "The network", error)
-            del self.operations[start:]
-            return self._host_forward(HostCall(layer, train, self._host_ops), x)
-        finally:
-            self._scope = outer
+        with self._inside(layer, train):
+            try:
+                y, saved = super().call(layer, x, train)
+                self._rehearse(layer, y, saved, train)
+                return y, saved
+            except RecordingError as error:
+                if self._host_ops is None:
+                    raise
+                log.info("%s runs in NumPy: %s", layer.name or "The network", error)
+                del self.operations[start:]
+                return self._host_forward(HostCall(layer, train, self._host_ops), x)
 
     def call_backward(
         self, layer: LayerLike, dy: Symbol, saved: Any, *, input_grad: bool = True
     ) -> tuple[Symbol | None, Grads]:
-        outer, self._scope = self._scope, layer.name
-        try:
+        with self._inside(layer, self._train):
             if isinstance(saved, HostCall):
                 return self._host_backward(saved, dy, input_grad)
             return super().call_backward(layer, dy, saved, input_grad=input_grad)
+
+    @contextmanager
+    def _inside(self, layer: LayerLike, train: bool) -> Iterator[None]:
+        """Record under the layer's name; the outermost layer's arrays are those that last."""
+        outer = self._scope, self._train, self._lasting
+        self._scope, self._train = layer.name, train
+        self._lasting = lasting(layer) if self._lasting is None else self._lasting
+        try:
+            yield
         finally:
-            self._scope = outer
+            self._scope, self._train, self._lasting = outer
 
     def _rehearse(self, layer: LayerLike, y: Any, saved: Any, train: bool) -> None:
         """Find out whether backward can be recorded too: a layer is compiled as a whole or not at all."""
@@ -106,7 +129,7 @@ class RecordingOps(Ops):
             del self.operations[start:]
             results += grads.values()
         if not all(isinstance(result, Symbol) for result in results):
-            raise RecordingError(f"{self._scope} gives an array that a recording cannot follow.")
+            self._refuse("gives an array that a recording cannot follow.")
 
     def _host_forward(self, call: HostCall, x: Symbol) -> tuple[Symbol, HostCall]:
         kernel = HostKernel(f"{type(call.layer).__name__}.forward", call, call.forward)
@@ -128,6 +151,10 @@ class RecordingOps(Ops):
         return into, outputs
 
     def set_state(self, state: np.ndarray, value: Symbol) -> None:
+        own = [op for op in self.operations if op.layer == self._scope and op.kind == "batch_norm_running"]
+        pairs = [pair for op in own for pair in zip(op.inputs, op.outputs, strict=False)]
+        if (self._kept(state), value) not in pairs:
+            self._refuse("sets state to other than what batch_norm_running makes of it.")
         self._add("set_state", [value, state], [], batched=False)
 
     # Convolution and linear ------------------------------------------------------------------------------
@@ -164,9 +191,9 @@ class RecordingOps(Ops):
     def max_pool2d(self, x: Symbol, geometry: Geometry) -> tuple[Symbol, Symbol]:
         height, width = geometry.kernel
         if height * width > 1 << 16:
-            raise RecordingError(
-                f"{self._scope} has a window of {height}x{width}; recorded ones hold at most {1 << 16} "
-                "values, for their positions are 16 bits wide."
+            self._refuse(
+                f"has a window of {height}x{width}; recorded ones hold at most {1 << 16} values, for their "
+                "positions are 16 bits wide."
             )
         shape = (x.shape[0], *geometry.output, x.shape[-1])
         y, index = self._add(
@@ -217,12 +244,12 @@ class RecordingOps(Ops):
         numbers = arrays[len(symbols) :]
         if (
             not isinstance(function, FunctionType)
-            or any(isinstance(a, Symbol | np.ndarray) for a in numbers)
-            or len(symbols) > 2
+            or any(isinstance(a, Symbol | np.ndarray | np.float32) for a in numbers)
+            or not 1 <= len(symbols) <= 2
         ):
-            raise RecordingError(
-                f"{self._scope} calls elementwise with what cannot be compiled: it takes a Python function, "
-                "then one or two arrays of the pass, then numbers, which a parameter is not, for it changes."
+            self._refuse(
+                "calls elementwise with what cannot be compiled: it takes a Python function, then one or two "
+                "arrays of the pass, then numbers, which a parameter is not, for it changes."
             )
         scalars = tuple(map(float, numbers))
         return self._one("elementwise", symbols, symbols[0].shape, function=function, scalars=scalars)
@@ -245,8 +272,10 @@ class RecordingOps(Ops):
     def batch_norm_running(
         self, running_mean: Any, running_var: Any, mean: Symbol, var: Symbol, x: Symbol, momentum: float
     ) -> tuple[Symbol, Symbol]:
+        if not self._train:
+            self._refuse("changes state outside training.")
         inputs = [running_mean, running_var, mean, var]
-        values = x.size // x.shape[0] // x.shape[-1]
+        values = math.prod(x.shape[1:-1])
         new_mean, new_var = self._add(
             "batch_norm_running", inputs, [mean.shape] * 2, batched=False, momentum=momentum, values=values
         )

@@ -17,9 +17,20 @@ class RecordingError(EngineError):
     """A layer that cannot be recorded, for it asks for numbers that a symbol does not have yet."""
 
 
+class Capacity(int):
+    """The samples that a plan has room for. A step may have fewer, so no layer may compute with it."""
+
+    def _refuse(self, *others: Any) -> NoReturn:
+        raise RecordingError("The number of samples is another each step: a plan knows only the largest.")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __float__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
 @dataclass(eq=False)
 class Symbol:
-    """An array that a plan will hold. `batched` ones have a sample axis first, of the plan's capacity.
+    """An array that a plan will hold. `batched` ones have a sample axis first, of the plan's `Capacity`.
 
     `array`: the memory it is bound to, where it is a parameter, a gradient, a running statistic or a slot.
     """
@@ -55,11 +66,25 @@ class Symbol:
     def __getattr__(self, name: str) -> NoReturn:
         self._refuse(name)
 
+    def __len__(self) -> int:
+        self._refuse("number of samples")
+
+    def __eq__(self, other: object) -> bool:
+        if other is None or isinstance(other, Symbol):
+            return self is other
+        self._refuse("numbers to compare")
+
+    __hash__ = object.__hash__
+
     def _operator(self, *others: Any) -> NoReturn:
         self._refuse("arithmetic of its own")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operator
-    __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = __lt__ = __gt__ = _operator
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = (
+        _operator
+    )
+    __neg__ = __pos__ = __abs__ = __invert__ = __and__ = __or__ = __xor__ = _operator
+    __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __setitem__ = __iter__ = __contains__ = _operator
 
     def __array_ufunc__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse("numbers for a NumPy function")

@@ -191,6 +191,7 @@ def batch_norm_statistics(operation: Operation, context: Context) -> list[Step]:
 def batch_norm_running(operation: Operation, context: Context) -> list[Step]:
     running_mean, running_var, mean, var = (context.array(s) for s in operation.reads())
     pending = context.pending(running_mean), context.pending(running_var)
+    context.arrays.update(zip(operation.outputs, pending, strict=True))
     settings = operation.settings
     arguments = (mean, var, *pending, settings["momentum"], settings["values"], context.slots.samples)
     return [Step(norm.running_statistics, arguments, "batch", units=len(mean))]
@@ -198,7 +199,7 @@ def batch_norm_running(operation: Operation, context: Context) -> list[Step]:
 
 @lowers("set_state")
 def set_state(operation: Operation, context: Context) -> list[Step]:
-    """The value is in the pending state already; one step at the end commits all of it."""
+    """batch_norm_running left the value in the pending state; one step at the end commits all of it."""
     return []
 
 
