@@ -12,7 +12,7 @@ import glassnet as gn
 from glassnet.data import Dataset, load
 from glassnet.errors import ConfigError, DataError, FileFormatError, RunFolderError
 from glassnet.runs.folder import RunFolder, model_file
-from glassnet.train import Callback, TrainConfig, build_model, fit_config, next_run
+from glassnet.train import Callback, Interrupted, TrainConfig, build_model, fit_config, next_run
 from messages import message_of
 
 DIGITS = load("digits")
@@ -181,10 +181,23 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_no_run_is_overwritten(finished):
     net, run, folder = finished
     assert message_of(RunFolderError, fit, net, DIGITS, run_dir=folder, callbacks=[NoTraining()]) == (
-        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten. "
-        f"To go on with a run that was interrupted: glassnet resume {folder}"
+        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten."
     )
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_an_interrupted_run_is_not_overwritten_but_can_be_gone_on_with(tmp_path):
+    class Interrupt(Callback):
+        def on_epoch_end(self, training, record):
+            raise KeyboardInterrupt
+
+    net, folder = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1)), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        fit(net, DIGITS, run_dir=folder, callbacks=[Interrupt()])
+    assert message_of(RunFolderError, fit, net, DIGITS, run_dir=folder) == (
+        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten. "
+        f"To go on with the run that was interrupted: glassnet resume {folder}"
+    )
 
 
 def test_a_network_that_no_file_can_hold_is_refused_before_training(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,9 +80,10 @@ class RunFolder:
                 f"The run folder {folder.path} cannot be made: {error.strerror}. Choose another place."
             ) from error
         if occupied:
+            hint = f" To go on with the run that was interrupted: glassnet resume {folder.path}"
             raise RunFolderError(
-                f"The run folder {folder.path} is not empty. Choose a new name: no run is overwritten. "
-                f"To go on with a run that was interrupted: glassnet resume {folder.path}"
+                f"The run folder {folder.path} is not empty. Choose a new name: no run is overwritten."
+                + hint * (folder.resumable and not folder.finished)
             )
         folder.write("config.toml", config.to_toml())
         if report is not None:
@@ -92,6 +94,19 @@ class RunFolder:
         """What a process that was killed left of a file that it wrote; its checkpoints see to their own."""
         for part in self.path.glob(".*.part"):
             part.unlink()
+
+    def empty(self) -> None:
+        """Remove all but the lock: a run without a checkpoint has taken no step that could be kept."""
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint."""
+        return any((self.path / "checkpoints").glob("*.json"))
 
     @property
     def finished(self) -> bool:
