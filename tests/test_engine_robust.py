@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import mmap
 import os
 import re
 import resource
@@ -19,7 +21,8 @@ import pytest
 import glassnet as gn
 from glassnet.data import Split
 from glassnet.engine import compile as compiling
-from glassnet.errors import EngineError, NotFiniteError
+from glassnet.engine.machine.arena import PAGE, arena
+from glassnet.errors import NotFiniteError, OutOfMemoryError
 from glassnet.preprocessing import Preprocessing
 from glassnet.train.batch import Part
 from glassnet.train.compiled import CompiledStepper
@@ -223,8 +226,19 @@ def test_memory_that_cannot_be_had_is_named():
     net = gn.Sequential(layers, input_shape=(2000, 1000, 1))
     grey, pixels = Preprocessing.identity("L"), np.zeros((1, 2000, 1000, 1), np.uint8)
     split = Split(pixels, np.zeros(1, np.int64), ("a", "b"), grey)
-    message = message_of(EngineError, make_stepper, "compiled", net, split, LOSS, SGD, 0, 10**7)
+    message = message_of(OutOfMemoryError, make_stepper, "compiled", net, split, LOSS, SGD, 0, 10**7)
     before, needed, after = re.split(r"(\d+) bytes", message)
     assert before == "The activations of 10000000 samples need "
     assert after == ", more than there are. Use a smaller batch, or cut it in more parts with accumulate."
     assert int(needed) >= 10**7 * 2000 * 1000 * 4 * 4
+
+
+def test_a_kernel_without_large_pages_gives_usual_ones(monkeypatch):
+    class Mapping(mmap.mmap):
+        def madvise(self, *arguments):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Mapping)
+    memory = arena(3 * PAGE)
+    memory[:] = 1
+    assert memory.size == 3 * PAGE and memory.ctypes.data % 64 == 0

@@ -15,7 +15,7 @@ from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.engine.machine.executor import KERNELS, Executor
 from glassnet.engine.machine.kernel import interpreted
 from glassnet.engine.machine.tile import TileSpec
-from glassnet.errors import EngineError
+from glassnet.errors import EngineError, OutOfMemoryError
 from glassnet.plan.passes.dead import drop_dead
 from glassnet.plan.passes.fuse import fuse
 from glassnet.plan.passes.layout import Layout
@@ -166,7 +166,7 @@ def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np
     try:
         return arena(local), arena(shared)
     except (MemoryError, OSError):
-        raise EngineError(
+        raise OutOfMemoryError(
             f"The activations of {capacity} samples need {local + shared} bytes, more than there are. Use a "
             "smaller batch, or cut it in more parts with accumulate."
         ) from None

@@ -6,6 +6,7 @@ that would fit in it do, and the same plan ran a third slower in one process tha
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 
 import numpy as np
@@ -21,7 +22,8 @@ def arena(count: int) -> np.ndarray:
         return aligned(count, np.uint8)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # private, for a forked process must have its own
     region = mmap.mmap(-1, -(-count // PAGE) * PAGE + PAGE, flags=flags)
-    region.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel without them
+        region.madvise(mmap.MADV_HUGEPAGE)
     memory = np.frombuffer(region, np.uint8)
     start = -memory.ctypes.data % PAGE
     return memory[start : start + count]
