@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,93 +99,6 @@ def test_help_loads_no_compiler_and_no_plots():
     )
     assert "Usage: glassnet" in result.stdout
     assert result.stdout.splitlines()[-1] == "set()"
-
-
-# train
-
-
-def test_train_in_a_process_of_its_own(tmp_path):
-    args = ("--epochs", "2", "--seed", "3", "--backend", "reference", "--json")
-    process = start("train", "digits", *args, folder=tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    result = json.loads(out)
-    assert result.keys() == {"test_accuracy", "val_accuracy", "epochs", "seconds", "backend", "run"}
-    assert (result["epochs"], result["backend"]) == (2, "reference")
-    assert Path(result["run"]) == Path("runs/digits-1")
-    assert result["test_accuracy"] > 0.15
-    assert "epoch 1/2  loss" in err and "epoch 2/2  loss" in err and "images/s" in err
-    names = {path.name for path in (tmp_path / "runs" / "digits-1").iterdir()}
-    assert {"config.toml", "metrics.jsonl", "last.gnet", "report.html", "curves.png"} <= names
-
-
-def test_train_ends_with_the_accuracy_the_run_and_what_to_try(capsys):
-    args = (
-        "train",
-        "digits",
-        "--epochs",
-        "1",
-        "--model",
-        "linear",
-        "--backend",
-        "reference",
-        "--name",
-        "said",
-    )
-    status, out, err = run(capsys, *args)
-    assert (status, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == (
-        "Training on digits: 1,295 images, 143 held out; 1 x 41 steps on the reference backend."
-    )
-    assert any(
-        re.fullmatch(r"Test accuracy [\d.]+ %, validation accuracy [\d.]+ %, after [\d.]+ s\.", x)
-        for x in lines
-    )
-    assert f"Everything is in {Path('runs/said')}" in out
-    assert [line.split()[1] for line in lines if line.startswith("  glassnet")] == [
-        "evaluate",
-        "summary",
-        "gradcheck",
-        "predict",
-    ]
-
-
-def test_options_go_over_the_config_and_set_over_both(capsys, tmp_path):
-    config = tmp_path / "config.toml"
-    config.write_text('data = "digits"\nmodel = "linear"\nepochs = 3\nbatch_size = 64\nseed = 1\n')
-    args = ("--epochs", 2, "--lr", 0.5, "--set", "epochs=1", "--set", "optimizer.momentum=0.8")
-    result, _ = run_json(capsys, "train", "--config", config, *args)
-    text = Path(result["run"], "config.toml").read_text()
-    assert result["epochs"] == 1
-    for line in (
-        "epochs = 1",
-        "batch_size = 64",
-        "lr = 0.5",
-        "momentum = 0.8",
-        "seed = 1",
-        'model = "linear"',
-    ):
-        assert line in text
-
-
-def test_the_same_seed_gives_the_same_run(capsys):
-    args = ("train", "digits", "--model", "linear", "--epochs", "1", "--seed")
-    one, two, other = (run_json(capsys, *args, seed)[0]["run"] for seed in (5, 5, 6))
-    files = [Path(path, "last.gnet").read_bytes() for path in (one, two, other)]
-    assert files[0] == files[1] != files[2]
-
-
-def test_ctrl_c_saves_and_exits_130(tmp_path):
-    process = start("train", "digits", "--epochs", "100000", folder=tmp_path)
-    while "epoch 2/" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.startswith("Training was interrupted in epoch ")
-    assert err.endswith("last.gnet. To go on: glassnet resume runs/digits-1\n")
-    assert gn.load(tmp_path / "runs" / "digits-1" / "last.gnet").classes == tuple("0123456789")
 
 
 # The other commands
@@ -305,6 +217,17 @@ def test_version(capsys):
 )
 def test_errors_are_one_message(capsys, args, message):
     assert run(capsys, *args) == (2, "", f"Error: {message}\n")
+
+
+def test_a_terminal_without_the_letters_shows_escapes(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "cp1252"}
+    for name in ("doctor", "нет"):
+        result = subprocess.run(
+            [sys.executable, "-m", "glassnet", name],
+            env=environment | {"GLASSNET_DATA": "/фото"},
+            capture_output=True,
+        )
+        assert (b"\\u0444\\u043e" if name == "doctor" else b"\\u043d\\u0435") in result.stdout + result.stderr
 
 
 def test_debug_shows_where(capsys):

@@ -46,13 +46,14 @@ def test_train_on_a_folder(capsys):
     status, out, err = run(capsys, "train", "photos", *QUICK)
     assert status == 0, err
     lines = out.splitlines()
-    assert (
-        lines[0] == f"{Path('photos').resolve()}: one folder a class"
-        or lines[0] == "photos: one folder a class"
-    )
-    assert lines[1] == "train: 16 images (cat 10, dog 6)"
+    assert lines[0] == "Warning: photos: 1 unreadable image left out."
+    assert lines[1] == "photos: one folder a class"
+    assert lines[2] == "train: 16 images (cat 10, dog 6)"
     assert "Of the files: 1 unreadable." in lines
-    assert any(line.startswith("Training on ") and "14 images, 2 held out" in line for line in lines)
+    assert any(
+        line.startswith("Training resnet (width 4, stages 2, halvings 1) on ") and " 2 held out" in line
+        for line in lines
+    )
     config = TrainConfig.from_toml("runs/photos-1/config.toml")
     assert (config.model, config.data) == ("resnet", str(Path("photos").resolve()))
     assert json.loads(Path("runs/photos-1/data.json").read_text())["counts"] == {
@@ -142,6 +143,11 @@ def test_predictions_as_files(trained, capsys):
     for row, entry in zip(rows, result["predictions"], strict=True):
         assert row[1::2] == [top["class"] for top in entry["top"]]
         np.testing.assert_allclose(np.float64(row[2::2]), [top["score"] for top in entry["top"]], rtol=1e-5)
+    assert run(capsys, "predict", trained, "photos", "--out", "gone/found.csv") == (
+        2,
+        "",
+        "Error: --out gone/found.csv is to be in a folder that is not there. Make gone first.\n",
+    )
     assert run(capsys, "predict", trained, "photos", "--out", "found.xls") == (
         2,
         "",
@@ -175,6 +181,35 @@ def test_nothing_to_predict(trained, capsys, names, message):
     Path("empty").mkdir(exist_ok=True)
     status, out, err = run(capsys, "predict", trained, *names)
     assert (status, out) == (2, "") and err.startswith(f"Error: {message}")
+
+
+def test_a_run_without_test_images_is_evaluated_on_those_it_held_out(trained, capsys):
+    said = json.loads(Path(f"{trained}/evaluation.json").read_text())["val"]
+    for data in ((), ("--data", "photos")):
+        found, err = run_json(capsys, "evaluate", trained, *data)
+        assert (found["split"], found["samples"], found["accuracy"]) == ("val", 2, said["accuracy"])
+        assert "on the 2 validation images of photos:" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_all_images_of_another_folder_are_read_as_the_model_needs_them(trained, capsys, command):
+    for name, number in (("cat", 70), ("dog", 71)):
+        save_picture(Path("others") / name / "0.png", number, (90, 50))
+    found, _ = run_json(
+        capsys, command, trained, "--data", "others", *(("--out", "o.html") * (command == "report"))
+    )
+    net = gn.load(f"{trained}/last.gnet")
+    images = [gn.io.read_images(f"others/{name}/0.png", net.preprocessing) for name in ("cat", "dog")]
+    right = (net.predict(np.concatenate(images)) == ["cat", "dog"]).mean()
+    assert (found["split"], found["accuracy"]) == ("test", right)
+
+
+def test_warnings_of_a_folder_are_said_once(capsys):
+    photo_folder(Path("double"), {"cat": 8, "dog": 8})
+    shutil.copy("double/cat/0.png", "double/dog/9.png")
+    for command in (("train", "double", *QUICK), ("data", "check", "double")):
+        _, out, err = run(capsys, *command)
+        assert (out + err).count("Warning: ") == 1 == (out + err).count("1 pictures are in two classes.")
 
 
 @pytest.mark.parametrize("command", ["report", "curve"])

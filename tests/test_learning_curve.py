@@ -40,6 +40,12 @@ def test_what_is_said_of_a_curve():
         "More images like these would hardly help: with 400 the error is 10.04%, and it barely fell on the "
         "way there."
     )
+    unsure = curve((100, 21, 200), (400, 20, 200))
+    assert unsure.verdict() == (
+        "200 validation images cannot tell whether more images like these would help: with 400 the error is "
+        "between 6.57% and 14.94%. Hold more of them out."
+    )
+    assert "cannot tell" in curve((10, 0, 4), (20, 0, 4), (40, 0, 4)).verdict()
     small = curve((100, 8, 50), (400, 5, 50))
     assert small.verdict().endswith("That is within the doubt about the error itself (4.35% to 21.36%).")
 
@@ -70,6 +76,20 @@ def test_a_batch_larger_than_the_fraction_is_cut():
     seen = Counting()
     learning_curve(config, gn.data.load("digits"), (0.1, 0.2), callbacks=[seen])
     assert [samples for samples, _, _ in seen.trainings] == [129, 259]
+
+
+def test_the_points_before_an_interruption_are_kept(tmp_path):
+    class Interrupting(Counting):
+        def on_epoch_end(self, training, record):
+            if len(self.trainings) == 2:
+                raise KeyboardInterrupt
+
+    config = TrainConfig(data="digits", model="linear", epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        learning_curve(
+            config, gn.data.load("digits"), (0.1, 0.2, 1), callbacks=[Interrupting()], folder=tmp_path
+        )
+    assert [point.samples for point in LearningCurve.load(tmp_path).points] == [129, 259]
 
 
 def test_a_saved_curve_is_read_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import traceback
@@ -106,5 +107,8 @@ def options(
 
 
 def main() -> None:
-    """Run the program."""
+    """Run the program. Letters that a terminal lacks become escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not None, as in a program without a terminal
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="glassnet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import progress
-from glassnet.cli.target import with_validation
+from glassnet.cli.target import needed, with_unseen
 from glassnet.errors import ConfigError
+from glassnet.io import load
+from glassnet.runs.folder import model_file
 from glassnet.summary import table
 from glassnet.train.fractions import learning_curve
 
@@ -32,17 +35,17 @@ def curve(
 
     output, (record, _) = Output(json), read_run(run)
     wanted = numbers(fractions)
+    like = load(model_file(run)).preprocessing
+    dataset = with_unseen(needed(data, run, like, output), data, run)
     output.say(f"{len(wanted)} trainings of about {record.seconds:.0f} s each.")
-    dataset = with_validation(data, run, record.config)
     with progress(output) as shown:
-        found = learning_curve(record.config, dataset, wanted, callbacks=[shown])
-    found.save(run)
+        found = learning_curve(record.config, dataset, wanted, callbacks=[shown], folder=run)
     rows = [
         (f"{point.samples:,}", percent(point.error), " to ".join(map(percent, point.interval)))
         for point in found.points
     ]
     output.say("", *table(("training images", "validation error", "95 % interval"), rows, left=0), "")
-    output.say(found.verdict(), f"To see it: glassnet report {run}")
+    output.say(found.verdict(), f"To see it: glassnet report {shlex.quote(str(run))}")
     output.result(
         points=[{"samples": point.samples, "error": point.error, "interval": point.interval}
                 for point in found.points],

@@ -39,7 +39,7 @@ def check(
     Example: glassnet data check photos
     """
     output = Output(json)
-    report = read(folder, reading(size, resize, split_file, strict), output).report
+    report = read(folder, reading(size, resize, split_file, strict), output, warn=False).report
     assert report is not None
     output.say(*report.lines())
     output.result(**report.to_dict())
@@ -78,9 +78,9 @@ def show(
     output.result(sheet=str(out), classes=names, images=len(tiles))
 
 
-def read(folder: Path, options: dict[str, Any], output: Output) -> Dataset:
+def read(folder: Path, options: dict[str, Any], output: Output, *, warn: bool = True) -> Dataset:
     """The photos, with a bar on a terminal while they are decoded."""
-    with decoding(output) as progress:
+    with decoding(output, warn=warn) as progress:
         return load_folder(folder, **options, progress=progress)
 
 

@@ -9,8 +9,9 @@ import typer
 from glassnet import train
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import needed
+from glassnet.cli.target import needed, with_unseen
 from glassnet.errors import DataError
+from glassnet.evaluation.judging import SPLITS, judged_split
 from glassnet.io import load
 from glassnet.runs.folder import model_file
 from glassnet.summary import table
@@ -23,20 +24,24 @@ def evaluate(
 ) -> None:
     """Evaluate a model on test images.
 
-    Loss, accuracy, top-5 accuracy, and precision, recall and F1 of each class.
+    Where there are none, on the validation images of its run, or on all images of other data. Loss, accuracy,
+    top-5 accuracy, and precision, recall and F1 of each class.
 
     Example: glassnet evaluate runs/digits-1
     """
     path = model_file(model)
     net = load(path)
-    dataset = needed(data, model)
-    if dataset.test is None:
-        raise DataError(f"The data set {dataset.name} has no test images.")
     output = Output(json)
+    dataset = needed(data, model, net.preprocessing, output)
+    if dataset.test is None:
+        dataset = with_unseen(dataset, data, model)
+    name, split = judged_split(dataset)
+    if split is None:
+        raise DataError(f"The data set {dataset.name} has no test images, and its run held none out.")
     with compiling(output.say):
-        found = train.evaluate(net, dataset.test)
+        found = train.evaluate(net, split)
     output.say(
-        f"{path} on the {found.samples:,} test images of {dataset.name}:",
+        f"{path} on the {found.samples:,} {SPLITS[name]} images of {dataset.name}:",
         f"loss {found.loss:.4f}, accuracy {percent(found.accuracy)}, top-{found.k} {percent(found.top_k)}",
         "",
         *table(
@@ -48,4 +53,4 @@ def evaluate(
             left=1,
         ),
     )
-    output.result(model=str(path), data=dataset.name, **found.to_dict())
+    output.result(model=str(path), data=dataset.name, split=name, **found.to_dict())

@@ -30,9 +30,10 @@ def gradcheck(
     Example: glassnet gradcheck runs/digits-1
     """
     net, _, read = found(target, data)
-    dataset = needed(data, target) if read is None or data is not None else read
-    report = explain.gradcheck(net, dataset.train[:samples])
     output = Output(json)
+    if read is None or data is not None:
+        read = needed(data, target, net.preprocessing, output)
+    report = explain.gradcheck(net, read.train[:samples])
     output.say(str(report))
     rows = [asdict(row) | {"error": row.error if isfinite(row.error) else None} for row in report.rows]
     output.result(ok=report.ok, tolerance=report.tolerance, rows=rows)

@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.output import JsonFlag, Output, check_place
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import asked_for
+from glassnet.cli.target import asked_for, is_config
 from glassnet.data import Dataset
 from glassnet.settings.settling import settle
 from glassnet.train import TrainConfig, build_model
@@ -42,7 +42,9 @@ def lr(
     from glassnet.runs import plots  # matplotlib takes most of a second
 
     output = Output(json)
-    asked = asked_for(data, reading(size, resize, split_file, strict))
+    check_place(out)
+    options = reading(size, resize, split_file, strict)
+    asked = asked_for(None, data, options) if is_config(data) else asked_for(data, None, options)
     with decoding(output) as progressed:
         config, dataset = settle(asked, *(settings or []), progress=progressed)
     search = searched(config, dataset, steps, output)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+
+from glassnet.errors import ConfigError
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Text goes to stderr; the last line of stdout is one JSON object.")
@@ -33,6 +37,14 @@ class Output:
         """The result for machines, where it is wanted."""
         if self.json:
             print(json.dumps(values))
+
+
+def check_place(out: Path) -> None:
+    """Refuse a file that cannot be written, before the work that it is for."""
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out} is to be in a folder that is not there. Make {out.parent} first.")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"--out {out} cannot be written there. Choose another place.")
 
 
 def percent(share: float | None) -> str:

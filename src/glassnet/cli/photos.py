@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from glassnet.cli.output import Output
+from glassnet.cli.progress import heard
 from glassnet.data.decoding import Progress
 from glassnet.errors import ConfigError
 
@@ -58,12 +59,13 @@ def parsed_splits(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 @contextmanager
-def decoding(output: Output) -> Iterator[Progress | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = Console(file=output.stream)
+def decoding(output: Output, *, warn: bool = True) -> Iterator[Progress | None]:
+    """A bar on a terminal, and warnings; not those where they will be in a report."""
+    console, say = Console(file=output.stream), output.say if warn else lambda line: None
     if not console.is_terminal:
-        yield None
+        with heard(say):
+            yield None
         return
-    with Bar(console=console, transient=True) as bar:
+    with Bar(console=console, transient=True) as bar, heard(say):
         task = bar.add_task("decoding")
         yield lambda done, total: bar.update(task, completed=done, total=total)

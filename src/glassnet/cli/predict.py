@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.output import JsonFlag, Output, check_place, percent
 from glassnet.cli.progress import compiling
 from glassnet.data.folder_report import readable
 from glassnet.data.listing import images_in
@@ -50,6 +50,8 @@ def predict(
     """
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ConfigError(f"--out must be a .csv or .json file, got {out}.")
+    if out is not None:
+        check_place(out)
     output = Output(json)
     net = load(model_file(model))
     found: list[Prediction] = []

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from glassnet.cli.output import Output, percent
-from glassnet.train import Callback, EpochRecord, StepRecord, Training
+from glassnet.train import Callback, EpochRecord, StepRecord, TrainConfig, Training
 
 QUIET_SECONDS = 10.0
 SECOND = 1.0
@@ -116,7 +116,10 @@ class Warnings(logging.Handler):
 @contextmanager
 def heard(say: Callable[[str], None]) -> Iterator[None]:
     """Compiling and warnings inside are said."""
-    logs, handler = [logging.getLogger(f"glassnet.{name}") for name in ("train", "runs")], Warnings(say)
+    logs, handler = (
+        [logging.getLogger(f"glassnet.{name}") for name in ("data", "train", "runs")],
+        Warnings(say),
+    )
     for log in logs:
         log.addHandler(handler)
     try:
@@ -158,11 +161,18 @@ def compiling(say: Callable[[str], None]) -> Iterator[Compiling]:
 
 def begin_line(training: Training) -> str:
     """What is about to run, and where."""
-    config = training.config
+    config, shape = training.config, " x ".join(map(str, training.net.input_shape or ()))
     return (
-        f"Training on {config.data}: {training.train_samples:,} images, {training.val_samples:,} held out; "
-        f"{config.epochs} x {training.batches} steps on the {training.backend} backend."
+        f"Training {network(config)}on {config.data}: {training.train_samples:,} images of {shape}, "
+        f"{training.val_samples:,} held out; {config.epochs} x {training.batches} steps of "
+        f"{config.batch_size}, learning rate {config.optimizer.lr:g}, on the {training.backend} backend."
     )
+
+
+def network(config: TrainConfig) -> str:
+    """A network that has a name, with its options."""
+    options = ", ".join(f"{name} {value}" for name, value in config.model_options.items())
+    return f"{config.model} ({options}) " if options else f"{config.model} " if config.model else ""
 
 
 def epoch_line(training: Training, record: EpochRecord) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import with_validation
+from glassnet.cli.target import needed, with_unseen
 from glassnet.io import load
 from glassnet.runs.folder import model_file
 
@@ -32,7 +32,7 @@ def report(
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))
     record, warnings = read_run(run)
-    dataset = with_validation(data, run, record.config)
+    dataset = with_unseen(needed(data, run, net.preprocessing, output), data, run)
     with compiling(output.say):
         judged = write_report(record, net, dataset, path, warnings=warnings)
     output.say(f"The report is {path}.")

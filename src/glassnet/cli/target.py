@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from glassnet.cli.output import Output
+from glassnet.cli.photos import decoding
 from glassnet.data import Dataset, load
+from glassnet.data.catalog import absolute
 from glassnet.errors import ConfigError
 from glassnet.io import load as load_model
 from glassnet.network import Sequential
+from glassnet.preprocessing import Preprocessing
 from glassnet.runs.folder import RunFolder, model_file
 from glassnet.settings.config import Table, merged, read_toml
 from glassnet.settings.settling import load_data, settle
@@ -31,18 +36,32 @@ class Target(NamedTuple):
 def found(target: str, data: str | None = None) -> Target:
     """A model as it was trained; for a config, or the name or path of data, the network that would be.
 
-    data: for configs that name none.
+    data: instead of that which a config names.
     """
     if is_model(target):
         return Target(load_model(model_file(Path(target))), config_of(target))
-    config, dataset = settle({"data": data} | asked_for(target) if data is not None else asked_for(target))
+    asked = asked_for(data, target) if is_config(target) else asked_for(target)
+    config, dataset = settle(asked)
     return Target(build_model(config, dataset), config, dataset)
 
 
-def asked_for(target: str, options: Table | None = None) -> Table:
-    """The settings that a config file, or the name or path of data, stands for; options: how data is read."""
-    settings = read_toml(target) if Path(target).suffix == ".toml" else {"data": target}
+def asked_for(data: str | None, config: str | Path | None = None, options: Table | None = None) -> Table:
+    """The settings of a config file, if any, with this data and these options of reading it over them.
+
+    Split files of the config are lists of its own data, and do not go over to other data.
+    """
+    settings = {} if config is None else read_toml(config)
+    if data is not None:
+        other = absolute(data) != absolute(str(settings.get("data", data)))
+        if other and isinstance(known := settings.get("data_options"), dict):
+            settings["data_options"] = {key: value for key, value in known.items() if key != "split_files"}
+        settings["data"] = data
     return merged(settings, {"data_options": options}) if options else settings
+
+
+def is_config(target: str) -> bool:
+    """Whether a target is a config file."""
+    return Path(target).suffix == ".toml"
 
 
 def is_model(target: str) -> bool:
@@ -55,8 +74,7 @@ def is_model(target: str) -> bool:
 
 def config_of(model: str | Path) -> TrainConfig | None:
     """The config in a run folder, or in the one around a model file; None where there is none."""
-    path = Path(model)
-    config = (path if path.is_dir() else path.parent) / "config.toml"
+    config = folder_of(model) / "config.toml"
     return TrainConfig.from_toml(config) if config.exists() else None
 
 
@@ -70,19 +88,38 @@ def recorded(target: Target, batch_size: int | None, threads: int | None) -> Tra
     )
 
 
-def with_validation(data: str | None, run: Path, config: TrainConfig) -> Dataset:
-    """The data that is named, else that of a run as it was, with the validation split of its config."""
-    dataset, _ = held_out(needed(data, run), None, config)
-    if data is None:
-        RunFolder(run).check_data(dataset)
+def needed(data: str | None, model: str | Path, like: Preprocessing | None, output: Output) -> Dataset:
+    """The data that is named, photos read as `like` says; else that of the model's run, as it was then."""
+    config = own_data(data, model)
+    with decoding(output) as progress:
+        if config is not None:
+            return load_data(config, progress)
+        if data is not None:
+            return load(data, like=like, progress=progress)
+    raise ConfigError(f"{model} does not say what data it is for. Add --data, such as --data digits.")
+
+
+def with_unseen(dataset: Dataset, data: str | None, model: str | Path) -> Dataset:
+    """Needed data with images that the model was not trained on: the validation split that its run had.
+
+    Of other data that has neither a test nor a validation split, all images are test images.
+    """
+    config = own_data(data, model)
+    if config is not None:
+        dataset, _ = held_out(dataset, None, config)
+        RunFolder(folder_of(model)).check_data(dataset)
+    elif dataset.test is None and dataset.val is None:
+        dataset = replace(dataset, test=dataset.train)
     return dataset
 
 
-def needed(data: str | None, model: str | Path) -> Dataset:
-    """The data that is named, else that which the model was trained on, read in the same way."""
-    if data is not None:
-        return load(data)
+def own_data(data: str | None, model: str | Path) -> TrainConfig | None:
+    """The config of the model's run, where the data of that is meant: none is named, or the same."""
     config = config_of(model)
-    if config is None:
-        raise ConfigError(f"{model} does not say what data it is for. Add --data, such as --data digits.")
-    return load_data(config)
+    return config if config is not None and (data is None or absolute(data) == config.data) else None
+
+
+def folder_of(model: str | Path) -> Path:
+    """The run folder that is meant, or that a model file is in."""
+    path = Path(model)
+    return path if path.is_dir() else path.parent

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
 
 from glassnet.cli.lr import searched
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.cli.progress import progress
+from glassnet.cli.target import asked_for
+from glassnet.data.folder_report import listed
 from glassnet.errors import ConfigError
-from glassnet.settings.config import merged, read_toml
+from glassnet.evaluation.intervals import wilson
 from glassnet.settings.settling import settle
-from glassnet.train import Run, fit_config, next_run
+from glassnet.train import Evaluation, Run, fit_config, next_run
 from glassnet.train.lr_finder import STEPS
 
 
 def train(
     data: Annotated[
-        str | None, typer.Argument(help="A folder of photos, digits, mnist, fashion-mnist or cifar10.")
+        str | None,
+        typer.Argument(
+            help="A folder of photos or a .csv of their paths, digits, mnist, fashion-mnist or cifar10."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     model: Annotated[str | None, typer.Option(help="A network by name.")] = None,
@@ -45,10 +52,12 @@ def train(
     """Train a network on images.
 
     It is evaluated on the test images, and everything about the run is kept in a new folder. Settings come
-    from what suits the data, then --config, then the other options, then --set.
+    from what suits the data, then --config, then the data that is named and other options, then --set.
 
     Example: glassnet train digits --epochs 2
     """
+    if data is None and config is None:
+        raise ConfigError("train needs a data set or a --config file. Try: glassnet train digits")
     rate = None if lr == "auto" else lr
     flags = {"model": model, "epochs": epochs, "batch_size": batch_size, "optimizer.lr": rate}
     flags |= {"seed": seed, "backend": backend}
@@ -69,38 +78,36 @@ def train(
     report(output, run)
 
 
-def asked_for(data: str | None, config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the config file, if any, of this data and read like this."""
-    if data is None and config is None:
-        raise ConfigError("train needs a data set or a --config file. Try: glassnet train digits")
-    settings = ({} if data is None else {"data": data}) | ({} if config is None else read_toml(config))
-    return merged(settings, {"data_options": options}) if options else settings
-
-
 def report(output: Output, run: Run) -> None:
     """How it went, where it is, and what to do next."""
-    accuracy = {
-        "test": None if run.test is None else run.test.accuracy,
-        "validation": None if run.val is None else run.val.accuracy,
-    }
-    figures = ", ".join(
-        f"{what} accuracy {percent(value)}" for what, value in accuracy.items() if value is not None
-    )
-    stopped = f" Stopped early: {run.stopped}." if run.stopped else ""
+    found = {"test": run.test, "validation": run.val}
+    figures = ", ".join(f"{what} {accuracy(split)}" for what, split in found.items() if split is not None)
+    figures = figures or "no images were held out to measure accuracy on"
+    shown, stopped = run.test or run.val, f" Stopped early: {run.stopped}." if run.stopped else ""
+    missed = [row.name for row in shown.per_class if row.support and not row.recall] if shown else []
+    folder = shlex.quote(str(run.folder))
     output.say(
         f"{figures[:1].upper()}{figures[1:]}, after {run.seconds:.1f} s.{stopped}",
-        f"Everything is in {run.folder}: models, metrics, settings, curves.png, confusion.png.",
+        *([f"Classes of which no image was recognised: {listed(missed)}."] if missed else []),
+        f"Everything is in {run.folder}: report.html, the model, metrics, settings, pictures.",
         "Next, try:",
-        f"  glassnet evaluate {run.folder}",
-        f"  glassnet summary {run.folder}",
-        f"  glassnet gradcheck {run.folder}",
-        f"  glassnet predict {run.folder} IMAGE.png",
+        f"  glassnet report {folder}",
+        f"  glassnet evaluate {folder}",
+        f"  glassnet summary {folder}",
+        f"  glassnet gradcheck {folder}",
+        f"  glassnet predict {folder} IMAGE.png",
     )
     output.result(
-        test_accuracy=accuracy["test"],
-        val_accuracy=accuracy["validation"],
+        test_accuracy=None if run.test is None else run.test.accuracy,
+        val_accuracy=None if run.val is None else run.val.accuracy,
         epochs=len(run.history),
         seconds=run.seconds,
         backend=run.backend,
         run=str(run.folder),
     )
+
+
+def accuracy(found: Evaluation) -> str:
+    """How much was right, of how many images, and how far that can be trusted."""
+    low, high = map(float, wilson(np.trace(found.confusion), found.samples))
+    return f"accuracy {percent(found.accuracy)} of {found.samples:,} ({percent(low)} to {percent(high)})"

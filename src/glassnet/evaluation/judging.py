@@ -24,6 +24,8 @@ from glassnet.network import Sequential, probabilities
 Array = np.ndarray
 Interval = tuple[float, float]
 
+SPLITS = {"test": "test", "val": "validation"}
+"""What a network is judged on, the first that there is, and its name for people."""
 WORST = 24
 
 
@@ -80,7 +82,7 @@ def judge(
 
     generator: draws the bootstrap's samples. worst: mistakes to keep, those with the largest loss first.
     """
-    name, split = ("test", data.test) if data.test is not None else ("val", data.val)
+    name, split = judged_split(data)
     if split is None:
         return None
     check_classes(net, split)
@@ -95,6 +97,11 @@ def judge(
         sureness=sureness(net, scores, labels, name, data.val, generator),
         mistakes=mistakes(net, scores, split, worst),
     )
+
+
+def judged_split(data: Dataset) -> tuple[str, Split | None]:
+    """The name of the first of SPLITS that there is, and the split; None for the last where there is none."""
+    return ("test", data.test) if data.test is not None else ("val", data.val)
 
 
 def class_intervals(

@@ -16,6 +16,8 @@ Array = np.ndarray
 FILE = "learning_curve.json"
 FLAT = 0.1
 """A slope below this hardly pays: twice the images leave over 93 % of the errors."""
+STEEP = 0.35
+"""The steepest slope that Hestness et al. found: where it may hide, nobody knows whether images help."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class LearningCurve:
         last = self.points[-1]
         then = float(last.error * 2.0**-self.slope)
         low, high = last.interval
+        if self.slope < FLAT and self.may_be_steep():
+            return (
+                f"{last.total:,} validation images cannot tell whether more images like these would help: "
+                f"with {last.samples:,} the error is between {low:.2%} and {high:.2%}. Hold more of them out."
+            )
         if self.slope < FLAT:
             return (
                 f"More images like these would hardly help: with {last.samples:,} the error is "
@@ -80,6 +87,11 @@ class LearningCurve:
             f"Twice the images would bring the error from {last.error:.2%} to about {then:.2%}, if it goes "
             f"on as from {self.points[0].samples:,} to {last.samples:,} images.{doubt}"
         )
+
+    def may_be_steep(self) -> bool:
+        """Whether the intervals of the first and the last error leave room for a STEEP slope."""
+        first, last = self.points[0], self.points[-1]
+        return first.interval[1] > last.interval[0] * (last.samples / first.samples) ** STEEP
 
     def save(self, folder: Path) -> None:
         """learning_curve.json in a run folder."""

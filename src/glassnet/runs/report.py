@@ -12,7 +12,15 @@ import numpy as np
 
 from glassnet.data import Dataset
 from glassnet.errors import FileFormatError
-from glassnet.evaluation.judging import Interval, Judgement, Mistake, Sureness, judge
+from glassnet.evaluation.judging import (
+    SPLITS,
+    Interval,
+    Judgement,
+    Mistake,
+    Sureness,
+    judge,
+    judged_split,
+)
 from glassnet.evaluation.learning_curve import LearningCurve
 from glassnet.evaluation.metrics import Evaluation
 from glassnet.io import write_atomically
@@ -21,7 +29,6 @@ from glassnet.runs import html, plots
 from glassnet.runs.records import EpochRecord, Run
 from glassnet.settings.config import TrainConfig
 
-SPLITS = {"test": "test", "val": "validation"}
 MOST_CELLS = 30  # classes whose matrix still is a table
 PAIRS = 10
 LISTED = 200
@@ -72,7 +79,7 @@ def write_report(
         run, kept = read_run(run)
         warnings = [*kept, *warnings]
     judged = judge(net, data, np.random.default_rng(run.config.seed))
-    split = None if judged is None else data.test if judged.split == "test" else data.val
+    _, split = judged_split(data)
     root = None if data.report is None else data.report.root
     learned = None if run.folder is None else LearningCurve.load(run.folder)
     page = html.page(

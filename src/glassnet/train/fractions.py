@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -25,11 +26,13 @@ def learning_curve(
     fractions: Iterable[float] = (0.25, 0.5, 1.0),
     *,
     callbacks: Iterable[Callback] = (),
+    folder: Path | None = None,
 ) -> LearningCurve:
     """Train the config's network anew on each fraction of the training images, for as many steps each time.
 
     Every class keeps its share; the validation split is the run's own, whole. One fraction costs as much as
-    the run itself, so three cost three times as much.
+    the run itself, so three cost three times as much. folder: of the run; the curve is saved there as soon as
+    it has two points, and again after each more.
     """
     wanted, callbacks = sorted(set(fractions)), list(callbacks)
     if len(wanted) < 2 or not all(0 < fraction <= 1 for fraction in wanted):
@@ -37,7 +40,12 @@ def learning_curve(
     data, _ = held_out(data, None, config)
     if data.val is None:
         raise DataError("A learning curve needs validation images. Set val_fraction, such as 0.1.")
-    return LearningCurve(tuple(point_at(config, data, fraction, callbacks) for fraction in wanted))
+    points: list[Point] = []
+    for fraction in wanted:
+        points.append(point_at(config, data, fraction, callbacks))
+        if folder is not None and len(points) > 1:
+            LearningCurve(tuple(points)).save(folder)
+    return LearningCurve(tuple(points))
 
 
 def point_at(config: TrainConfig, data: Dataset, fraction: float, callbacks: list[Callback]) -> Point:
