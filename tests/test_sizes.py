@@ -92,6 +92,27 @@ def test_a_network_for_one_size_is_refused():
     )
 
 
+def ends_in_one_pixel():
+    """At half the size, batch normalisation sees one value of each image."""
+    layers = [*(gn.Conv2d(4, 3, stride=2, padding=1) for _ in range(2)), gn.BatchNorm2d()]
+    return gn.Sequential([*layers, gn.GlobalAvgPool2d(), gn.Linear(10)], input_shape=(8, 8, 1))
+
+
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_no_batch_is_too_small_for_batch_normalisation_at_a_smaller_size(backend):
+    images, labels = np.random.default_rng(0).integers(0, 256, (17, 8, 8, 1), np.uint8), np.arange(17) % 10
+    settings = {"epochs": 2, "val_fraction": 0, "progressive": [0.5], "backend": backend}
+    net = ends_in_one_pixel()
+    gn.fit(net, (images, labels), batch_size=8, **settings)
+    assert np.isfinite(net["batchnorm2d_1"].running_var).all()
+    assert message_of(
+        ConfigError, gn.fit, ends_in_one_pixel(), (images, labels), batch_size=1, **settings
+    ) == (
+        "batchnorm2d_1 sees one value a channel of each sample, so batch normalisation needs at least 2 "
+        "samples at a time, got batch_size=1 in accumulate=1 parts. Use batch_size=2 or more."
+    )
+
+
 @pytest.mark.parametrize("wrong", [0.0, 1.0, -0.5, "half"])
 def test_sizes_are_parts(wrong):
     assert "progressive.0 must be" in message_of(ConfigError, TrainConfig, data="", progressive=[wrong])

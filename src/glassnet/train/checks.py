@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,14 +52,14 @@ def check_watching(config: TrainConfig, data: Dataset) -> None:
         )
 
 
-def batch_plan(config: TrainConfig, net: Sequential, train: Split) -> BatchPlan:
-    """The batches of the run; each part of each batch is large enough for batch normalisation."""
+def batch_plan(config: TrainConfig, nets: Sequence[Sequential], train: Split) -> BatchPlan:
+    """The batches of the run; each part of each is large enough for batch normalisation at every size."""
     if config.accumulate > config.batch_size:
         raise ConfigError(
             f"accumulate={config.accumulate} cuts a batch of batch_size={config.batch_size} into more parts "
             "than it has samples. Use a larger batch or fewer parts."
         )
-    norm = next((layer for layer in net.walk() if has_one_value(layer)), None)
+    norm = next((layer for net in nets for layer in net.walk() if has_one_value(layer)), None)
     smallest = 1 if norm is None else 2 * config.accumulate
     if norm is not None and config.batch_size < smallest:
         raise ConfigError(

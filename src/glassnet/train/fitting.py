@@ -221,10 +221,13 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
     weight = checked_weights(sample_weight, len(data.train))
     data, weight = held_out(data, weight, config)
     check_watching(config, data)
-    plan = batch_plan(config, net, data.train)
-    net.classes, net.loss = data.classes, config.loss
-    net.preprocessing = replace(data.preprocessing, tta=config.tta)
-    net.backend, net.processor = config.backend, config.processor
+    smaller = {size: at_size(net, size) for size in smaller_sizes(config, data.train.image_shape[:2])}
+    nets = [net, *smaller.values()]
+    plan = batch_plan(config, nets, data.train)
+    for each in nets:
+        each.classes, each.loss = data.classes, config.loss
+        each.preprocessing = replace(data.preprocessing, tta=config.tta)
+        each.backend, each.processor = config.backend, config.processor
     for kind in config.optimizer.kinds():
         net.store.add_optimizer_state(kind)
         net.store.optimizer[kind][:] = 0  # a run starts without the momentum of an earlier one
@@ -241,8 +244,6 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
         capacity=-(-plan.capacity // config.accumulate),
         augmented=bool(config.progressive) or not config.augment.off,
     )
-    sizes = smaller_sizes(config, data.train.image_shape[:2])
-    nets = {size: at_size(net, size) for size in sizes}
     stepper = stepper_of(net)
     samples, val_samples = len(data.train), 0 if data.val is None else len(data.val)
     training = Training(net, config, stepper.backend, stepper.machine, None, len(plan), samples, val_samples)
@@ -255,8 +256,8 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
         resized=bool(config.progressive),
         seed=config.seed,
     )
-    smaller = {size: (twin, stepper_of(twin)) for size, twin in nets.items()}
-    return Loop(training, stepper, plan, batches, data, [], smaller=smaller)
+    steppers = {size: (twin, stepper_of(twin)) for size, twin in smaller.items()}
+    return Loop(training, stepper, plan, batches, data, [], smaller=steppers)
 
 
 def start(
