@@ -12,7 +12,7 @@ import pytest
 
 from glassnet.data import Dataset, from_arrays, load
 from glassnet.data.batches import BatchPlan
-from glassnet.errors import ConfigError, DataError, FileFormatError
+from glassnet.errors import ConfigError, DataError, FileFormatError, RunFolderError
 from glassnet.ops.reference import ReferenceOps
 from glassnet.recipes import RECIPES, Recipe, photos_study, recipe_named
 from glassnet.recipes.page import filled, row
@@ -227,6 +227,39 @@ def test_an_interrupted_recipe_goes_on_to_the_same_end(clothed, tmp_path):
     resumed = recipe.train(0, data=clothed, folder=tmp_path / "cut")
     assert replace(resumed, seconds=whole.seconds) == whole
     assert len(resumed.log) == len(resumed.curve) == 4
+
+
+def test_a_recipe_killed_before_its_first_checkpoint_begins_anew(clothed, tmp_path):
+    class Kill(Callback):
+        def on_train_begin(self, training):
+            raise RuntimeError("killed")
+
+    recipe = on("auto", RECIPES["simple-nn"], epochs=2)
+    with pytest.raises(RuntimeError):
+        recipe.train(0, data=clothed, folder=tmp_path / "run", callbacks=[Kill()])
+    assert (tmp_path / "run" / "config.toml").exists() and not (tmp_path / "run" / "checkpoints").exists()
+    assert len(recipe.train(0, data=clothed, folder=tmp_path / "run").curve) == 2
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_a_finished_run_gives_the_result_that_was_not_kept(checkpoints, clothed, tmp_path):
+    """As after a kill while the training images were evaluated, or before the checkpoints were removed."""
+    recipe = on("auto", RECIPES["simple-nn"], epochs=2)
+    first = recipe.train(0, data=clothed, folder=tmp_path / "run")
+    if checkpoints:
+        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "checkpoints" / "00000001.json").touch()
+    assert recipe.train(0, data=clothed, folder=tmp_path / "run") == first
+    assert len(first.log) == len(first.curve) == 2
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_recipes(clothed, tmp_path):
+    on("auto", RECIPES["simple-nn"], epochs=1).train(0, data=clothed, folder=tmp_path)
+    changed = on("auto", RECIPES["simple-nn"], epochs=2)
+    assert message_of(RunFolderError, changed.train, 0, data=clothed, folder=tmp_path) == (
+        f"The run {tmp_path} was begun with other settings than the recipe has now. Remove that folder, or "
+        "choose another place."
+    )
 
 
 RUN = SeedResult(0, 0.9, 0.95, 1.5, "compiled", ({"epoch": 1, "loss": 0.5},), ("a line",))

@@ -186,6 +186,19 @@ def test_no_run_is_overwritten(finished):
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+def test_what_was_only_begun_can_be_forgotten_and_nothing_else(tmp_path):
+    folder = RunFolder.new(tmp_path / "run", TrainConfig(data="digits"))
+    (folder.path / "checkpoints").mkdir()
+    for name in (".lock", ".data.json.7.part", "checkpoints/.00000001.safetensors.7.part", "notes.txt"):
+        (folder.path / name).touch()
+    before = sorted(folder.path.rglob("*"))
+    folder.forget_beginning()
+    assert sorted(folder.path.rglob("*")) == before
+    (folder.path / "notes.txt").unlink()
+    folder.forget_beginning()
+    assert [path.name for path in folder.path.iterdir()] == [".lock"]
+
+
 def test_an_interrupted_run_is_not_overwritten_but_can_be_gone_on_with(tmp_path):
     class Interrupt(Callback):
         def on_epoch_end(self, training, record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,21 @@ import numpy as np
 
 from glassnet.data import Dataset, Split
 from glassnet.data.labels import hard
+from glassnet.errors import RunFolderError
 from glassnet.evaluation.metrics import evaluation
+from glassnet.io import load
 from glassnet.models import tables_of
 from glassnet.network import Sequential
 from glassnet.recipes.result import SeedResult
-from glassnet.settings.settling import load_data
-from glassnet.train import Callback, Run, TrainConfig
+from glassnet.runs.folder import RunFolder, model_file
+from glassnet.runs.lock import RunLock
+from glassnet.settings.settling import balanced, load_data
+from glassnet.train import Callback, Run, TrainConfig, Training
 from glassnet.train.fitting import resume, run
 
 Say = Callable[[str], None]
+LOG = "log.txt"
+"""In a run folder: the publication's lines."""
 CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 """What is kept of each epoch."""
 
@@ -56,6 +62,15 @@ class Log(Callback):
     def restore(self, tensors: dict[str, np.ndarray]) -> None:
         if "lines" in tensors:
             self.lines = tensors["lines"].tobytes().decode().split("\n")
+
+    def on_train_end(self, training: Training) -> None:
+        if training.folder is not None and self.lines:
+            training.folder.write(LOG, "\n".join(self.lines))
+
+    def read(self, folder: Path) -> None:
+        """The lines of a run that is finished."""
+        if (folder / LOG).exists():
+            self.lines = (folder / LOG).read_text(encoding="utf-8").split("\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +131,7 @@ class Recipe:
         if folder is not None:
             config = TrainConfig(**config.to_dict() | {"layers": tables_of(net)})
         log = self.log(say)
-        done = trained(net, data, config, folder, [log, *callbacks])
+        net, done = trained(net, data, config, folder, log, callbacks)
         return SeedResult(
             seed=seed,
             test_accuracy=self.accuracy(net, data.test),
@@ -135,12 +150,46 @@ class Recipe:
 
 
 def trained(
-    net: Sequential, data: Dataset, config: TrainConfig, folder: Path | None, callbacks: Sequence[Callback]
-) -> Run:
-    """The run in that folder, new or resumed."""
-    if folder is not None and (folder / "checkpoints").exists():
-        return resume(folder, data=data, net=net, callbacks=callbacks)[1]
-    return run(net, data, config, run_dir=folder, callbacks=callbacks)
+    net: Sequential,
+    data: Dataset,
+    config: TrainConfig,
+    folder: Path | None,
+    log: Log,
+    callbacks: Iterable[Callback],
+) -> tuple[Sequential, Run]:
+    """The network and its run in that folder: new, resumed, or finished before, but with its result not kept.
+
+    Raises RunFolderError where it was begun with other settings.
+    """
+    callbacks = [log, *callbacks]
+    if folder is not None and folder.exists():
+        begun = RunFolder(folder)
+        if begun.finished or begun.resumable:
+            check_settings(balanced(config, data), folder)
+        if begun.finished:
+            return finished(folder, net, log)
+        if begun.resumable:
+            return resume(folder, data=data, net=net, callbacks=callbacks)
+        with RunLock(folder):
+            begun.forget_beginning()
+    return net, run(net, data, config, run_dir=folder, callbacks=callbacks)
+
+
+def check_settings(config: TrainConfig, folder: Path) -> None:
+    """The run in that folder must be of this config."""
+    if TrainConfig.from_toml(folder / "config.toml").to_dict() != config.to_dict():
+        raise RunFolderError(
+            f"The run {folder} was begun with other settings than the recipe has now. Remove that folder, or "
+            "choose another place."
+        )
+
+
+def finished(folder: Path, net: Sequential, log: Log) -> tuple[Sequential, Run]:
+    """What `net` became in the run of that folder, and the Run, without evaluations."""
+    from glassnet.runs.report import read_run  # matplotlib takes most of a second
+
+    log.read(folder)
+    return load(model_file(folder), layers={type(layer) for layer in net.walk()}), read_run(folder)[0]
 
 
 def few(train: Split, count: int) -> Split:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 FINGERPRINT = "fingerprint.json"
+BEGINNING = ("config.toml", "data.json", FINGERPRINT, "metrics.jsonl", "last.gnet", "checkpoints")
+"""What lies in a run folder before the first step."""
 
 
 def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
@@ -95,13 +97,13 @@ class RunFolder:
         for part in self.path.glob(".*.part"):
             part.unlink()
 
-    def empty(self) -> None:
-        """Remove all but the lock: a run without a checkpoint has taken no step that could be kept."""
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != LOCK:
-                entry.unlink()
+    def forget_beginning(self) -> None:
+        """Remove what a run leaves that was killed before its first checkpoint, where no more lies there."""
+        if {entry.name for entry in self.path.iterdir() if not entry.match(".*.part")} <= {LOCK, *BEGINNING}:
+            self.remove_unfinished()
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+            for name in BEGINNING:
+                (self.path / name).unlink(missing_ok=True)
 
     @property
     def resumable(self) -> bool:
