@@ -286,6 +286,15 @@ def test_copies_that_may_be_held_out_are_named(tmp_path):
     assert not load(root, split_files=lists).report.warnings
 
 
+def test_classes_of_very_different_size_are_named(tmp_path):
+    root = photo_folder(tmp_path / "p", {"a": 19, "b": 2})
+    assert not load(root).report.warnings
+    save_picture(root / "a" / "more.png", 99)
+    assert load(root).report.warnings == (
+        "Class a has 20 training images, b 2. sampling=balanced shows as many of each.",
+    )
+
+
 def test_a_folder_with_a_dot_in_its_name_gives_all_of_it(tmp_path):
     assert load(photo_folder(tmp_path / "photos.v2", {"a": 1, "b": 1})).name == "photos.v2"
     (tmp_path / "labels.csv").write_text("photos.v2/a/0.png,a\nphotos.v2/b/0.png,b\n")

@@ -22,6 +22,9 @@ from glassnet.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
+UNEQUAL = 10
+"""Classes whose images differ by this factor in number are hard to learn equally well."""
+
 PathLike = str | os.PathLike[str]
 
 
@@ -191,6 +194,12 @@ def _warnings(
             found.append(f"Classes without {split} images, which {effect}: {listed(labels)}.")
     if single:
         found.append(f"Classes with one training image: {listed(single)}.")
+    few, many = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+    if train[many] >= UNEQUAL * train[few]:
+        found.append(
+            f"Class {many} has {train[many]} training images, {few} {train[few]}. sampling=balanced shows as "
+            "many of each."
+        )
     if unreadable:
         found.append(f"{unreadable} unreadable image{'s' * (unreadable > 1)} left out.")
     if leaks:
