@@ -87,11 +87,33 @@ def gate_slope(x, t):
     return t + x * (1 - t * t)
 
 
+def cubed(x):
+    return x * squared(x)
+
+
+def squared(x):
+    return x * x
+
+
+def cubed_gradient(dy, x):
+    return 3 * dy * squared(x)
+
+
+class Cube(gn.Layer):
+    """x^3, by functions that call functions."""
+
+    def forward(self, ops, x, train):
+        return ops.elementwise(cubed, x), x
+
+    def backward(self, ops, dy, x, *, input_grad=True):
+        return ops.elementwise(cubed_gradient, dy, x), {}
+
+
 def layers(*custom):
     return [gn.Conv2d(6, 3, padding="same"), *custom, gn.Conv2d(4, 3), gn.Flatten(), gn.Linear(5)]
 
 
-@pytest.mark.parametrize("custom", [Squash, TwoBiases, Gate])
+@pytest.mark.parametrize("custom", [Squash, TwoBiases, Gate, Cube])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_compiled_custom_layers_are_those_of_the_reference(custom, parts):
     ours, theirs = network(layers(custom())), network(layers(custom())).as_dtype(np.float64)
@@ -103,6 +125,27 @@ def test_one_function_with_other_settings_is_another_kernel():
     for slope in (0.1, 2.0):
         ours, theirs = network(layers(Squash(slope))), network(layers(Squash(slope))).as_dtype(np.float64)
         assert_alike(train(ours, "compiled"), train(theirs, "reference"), 1e-4)
+
+
+def selected(x):
+    return np.select([x > 0], [x], 0.1 * x)
+
+
+class Select(Cube):
+    def forward(self, ops, x, train):
+        return ops.elementwise(selected, x), x
+
+
+def test_a_function_that_does_not_compile_is_named_and_auto_goes_on_without_the_engine(caplog):
+    caplog.set_level(logging.INFO)
+    message = message_of(RecordingError, train, network(layers(Select())), "compiled")
+    assert message == (
+        "select_1 calls elementwise with selected, which Numba cannot compile. Write it for single numbers, "
+        "or call it without elementwise, so that the layer runs in NumPy."
+    )
+    data = gn.data.Dataset("noise", images())
+    run = gn.fit(network(layers(Select())), data, epochs=1, batch_size=8, val_fraction=0)
+    assert run.backend == "reference" and any("select_1 calls" in line for line in caplog.messages)
 
 
 # Layers that only NumPy can run ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glassnet.engine.host import HostSection
+from glassnet.engine.kernels.activation import COMPILED
 from glassnet.engine.lowering import LEAVES, LOWER, Context, Slots, is_large, lower
 from glassnet.engine.machine import cache, program
 from glassnet.engine.machine.arena import arena
@@ -15,7 +16,7 @@ from glassnet.engine.machine.cpu import Cpu, host
 from glassnet.engine.machine.executor import KERNELS, Executor
 from glassnet.engine.machine.kernel import interpreted
 from glassnet.engine.machine.tile import TileSpec
-from glassnet.errors import EngineError, OutOfMemoryError
+from glassnet.errors import EngineError, MissingEngineError, OutOfMemoryError
 from glassnet.plan.passes.dead import drop_dead
 from glassnet.plan.passes.fuse import fuse
 from glassnet.plan.passes.layout import Layout
@@ -23,7 +24,7 @@ from glassnet.plan.passes.memory import Memory, plan_memory
 from glassnet.plan.passes.recompute import recompute
 from glassnet.plan.passes.schedule import schedule
 from glassnet.plan.plan import Rows, Section, Span, Step
-from glassnet.plan.symbols import Operation, Symbol
+from glassnet.plan.symbols import Operation, RecordingError, Symbol
 
 CACHE_SHARE = 0.6
 """Of a core's second-level cache, what the samples in flight may take; weights need the rest."""
@@ -138,6 +139,7 @@ def compile_operations(
     tiles: dict[TileSpec, None] = {}
     sections, memory = lowered(chunk, tiles)
     if not interpreted():
+        _compile_functions(sections, cpu)
         kernels = [step.kernel for s in sections if s.name != "host" for step in s.steps]
         codes = [code for code in (*kernels, *tiles, *KERNELS) if not code.is_loaded(cpu)]
         cache.compile_all(codes, cpu)
@@ -158,6 +160,24 @@ def compile_operations(
     return Compiled(
         sections, bound_program, cpu, layout, memory, capacity, chunk, workers, arenas, macs, hosts
     )
+
+
+def _compile_functions(sections: list[Section], cpu: Cpu) -> None:
+    """Compile what layers of one's own gave to `elementwise`: it may do what no kernel can."""
+    for step in (step for section in sections for step in section.steps):
+        operation = step.operation
+        if operation is None or operation.kind != "elementwise" or operation.settings["function"] in COMPILED:
+            continue
+        try:
+            cache.compile_all([step.kernel], cpu)
+        except MissingEngineError:
+            raise
+        except EngineError as error:
+            raise RecordingError(
+                f"{operation.layer} calls elementwise with {operation.settings['function'].__name__}, which "
+                "Numba cannot compile. Write it for single numbers, or call it without elementwise, so that "
+                "the layer runs in NumPy."
+            ) from error
 
 
 def _arenas(memory: Memory, capacity: int, workers: int) -> tuple[np.ndarray, np.ndarray]:

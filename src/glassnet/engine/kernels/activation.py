@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from glassnet.engine.kernels.image import clear_halo
 from glassnet.engine.kernels.scalar import ONE, ZERO, normal_cdf, normal_density, sigmoid, tanh
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel
+from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, is_helper, kernel, read_names
 from glassnet.ops import activations as table
 from glassnet.plan.symbols import RecordingError
 
@@ -95,13 +96,23 @@ COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {
 @functools.cache
 def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float, ...]) -> Kernel:
     """The kernel of function(*arrays, *scalars) for one or two arrays."""
-    call = COMPILED.get(function) or inline(function)
+    call = COMPILED.get(function) or _with_helpers(function)
     settings = tuple(np.float32(s) for s in scalars)
     if arrays > 2:
         raise RecordingError(
             f"{function.__name__} takes {arrays} arrays; the engine compiles functions of one or two."
         )
     return _unary(call, settings) if arrays == 1 else _binary(call, settings)
+
+
+def _with_helpers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function marked as what kernels may call, and so are the plain Python functions that it calls."""
+    assert isinstance(function, FunctionType)
+    inline(function)
+    for _, value in read_names(function):
+        if isinstance(value, FunctionType) and not is_helper(value):
+            _with_helpers(value)
+    return function
 
 
 def _unary(call: Callable[..., Any], settings: tuple[np.float32, ...]) -> Kernel:
