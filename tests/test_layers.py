@@ -277,3 +277,25 @@ def test_the_place_of_an_error_has_a_name(name, place):
     with pytest.raises(ValueError, match="no way back") as caught:
         ReferenceOps().call_backward(layer, x, None)
     assert caught.value.__notes__ == [f"It was raised in the backward pass of {place}."]
+
+
+class Scale(Layer):
+    """y = x * tensor."""
+
+    def __init__(self, name, kind, scale=2.0):
+        self.tensor, self.kind, self.scale = name, kind, scale
+
+    def build(self, input_shape, generator):
+        getattr(self, f"add_{self.kind}")(self.tensor, np.ones(input_shape[-1]))
+        return input_shape
+
+
+@pytest.mark.parametrize("kind", ["parameter", "state"])
+@pytest.mark.parametrize("name", ["scale", "forward", "trainable"])
+def test_a_tensor_named_like_a_setting_or_a_method_is_refused(name, kind):
+    assert message_of(ConfigError, gn.Sequential, [Scale(name, kind)], input_shape=(3,)) == (
+        f"Scale.{name} is a setting or a method already, so it cannot be a parameter or state. Give one of "
+        "them another name."
+    )
+    twice = gn.Sequential([Scale("factor", kind)], input_shape=(3,))["scale_1"]
+    assert gn.Sequential([twice], input_shape=(5,))["scale_1"].factor.shape == (5,)

@@ -79,11 +79,19 @@ class Layer:
 
     def add_parameter(self, name: str, value: np.ndarray, *, decays: bool = True) -> None:
         """A learned tensor, from now on `self.<name>`."""
-        self.tensors[name] = Parameter(np.asarray(value), decays=decays)
+        self._add(name, Parameter(np.asarray(value), decays=decays))
 
     def add_state(self, name: str, value: np.ndarray) -> None:
         """A tensor that `ops.set_state` changes, such as a running mean."""
-        self.tensors[name] = Parameter(np.asarray(value), kind="state", decays=False)
+        self._add(name, Parameter(np.asarray(value), kind="state", decays=False))
+
+    def _add(self, name: str, tensor: Parameter) -> None:
+        if name in vars(self) or hasattr(type(self), name):
+            raise ConfigError(
+                f"{type(self).__name__}.{name} is a setting or a method already, so it cannot be a parameter "
+                "or state. Give one of them another name."
+            )
+        self.tensors[name] = tensor
 
     def __getattr__(self, name: str) -> Any:
         tensors = self.__dict__.get("_tensors", {})
