@@ -37,7 +37,7 @@ DEFAULTS: Final[dict[str, Table]] = {
 }
 
 PHOTOS: Final[Table] = {
-    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+    "optimizer": {"name": "adamw", "lr": 0.003, "weight_decay": 0.05},
     "schedule": {"name": "one_cycle"},
     "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
     "ema": 0.998,
