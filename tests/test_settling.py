@@ -61,7 +61,7 @@ def test_a_run_reads_photos_alike_when_others_are_there_later(folder):
 
 def test_settings_lie_over_what_suits_the_data(folder):
     config, _ = settle({"data": "photos", "epochs": 7, "augment": {"shift": 1}}, "optimizer.lr=0.5")
-    assert (config.epochs, config.optimizer.lr, config.optimizer.momentum) == (7, 0.5, 0.9)
+    assert (config.epochs, config.optimizer.lr, config.optimizer.weight_decay) == (7, 0.5, 0.05)
     assert config.augment == Augment(shift=1)
     config, _ = settle({"data": "photos", "model_options": {"width": 8}})
     assert config.model_options == {"width": 8}
