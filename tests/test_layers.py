@@ -191,8 +191,18 @@ def test_two_dropout_layers_draw_different_masks(generator):
          "got (2, 2, 2, 2): a window would hold nothing but padding."),
         (gn.GroupNorm(3), (4, 4, 8), "here has groups=3, which must divide its 8 channels."),
         (gn.Residual(gn.Conv2d(8, 3, padding="same")), (4, 4, 3),
-         "here adds (N, 4, 4, 8) from main to (N, 4, 4, 3) from its shortcut; they must be equal. Give it a "
+         "here adds (N, 4, 4, 8) from main to (N, 4, 4, 3) from its input; they must be equal. Give it a "
          "shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."),
+        (gn.Residual(gn.Conv2d(8, 1), gn.Conv2d(4, 1)), (4, 4, 3),
+         "here adds (N, 4, 4, 8) from main to (N, 4, 4, 4) from its shortcut; they must be equal. Give it a "
+         "shortcut such as Conv2d(filters, 1, stride=...) that makes that shape."),
+        *((layer, (4, 4, 6), f"here {what} must be a whole number of at least 1, got {number}.")
+          for layer, what, number in [
+              (gn.Conv2d(0, 3), "filters", 0), (gn.Conv2d(8, 3, groups=-2), "groups", -2),
+              (gn.ConvTranspose2d(8, 3, groups=0), "groups", 0), (gn.GroupNorm(0), "groups", 0),
+          ]),
+        *((gn.Linear(number), (6,), f"here features must be a whole number of at least 1, got {number}.")
+          for number in (0, -1, 2.5)),
         (gn.Concat([gn.Conv2d(2, 1), gn.MaxPool2d(2)]), (4, 4, 3),
          "here joins branches along the channels; all else must be equal, got (N, 4, 4, 2), (N, 2, 2, 3)."),
     ],
@@ -200,6 +210,10 @@ def test_two_dropout_layers_draw_different_masks(generator):
 )  # fmt: skip
 def test_shape_error(layer, shape, message, generator):
     assert message_of(ShapeError, layer.build_named, "here", shape, generator) == message
+
+
+def built(layer):
+    return layer.build_named("here", (6,), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +231,14 @@ def test_shape_error(layer, shape, message, generator):
             "init='he_normal'). Input features are inferred: PyTorch's Linear(128, 10) is Linear(10) here.",
         ),
         (lambda: gn.Dropout(1.0), "Dropout rate must be at least 0 and below 1, got 1.0."),
+        (lambda: gn.Concat([]), "Concat needs at least one branch, got none."),
+        (lambda: built(gn.BatchNorm2d(momentum=7)), "here momentum must be 0 to 1, got 7."),
+        (lambda: built(gn.BatchNorm2d(eps=-1)), "here eps must be a finite number of at least 0, got -1."),
+        (lambda: built(gn.LayerNorm(eps=-1)), "here eps must be a finite number of at least 0, got -1."),
+        (
+            lambda: built(gn.GroupNorm(2, eps=np.nan)),
+            "here eps must be a finite number of at least 0, got nan.",
+        ),
         (lambda: gn.Sequential([]), "A chain of layers needs at least one layer, got none."),
         (lambda: gn.Sequential([3]), "int_1 must be a layer such as Conv2d(8, 3), got 3."),
         (

@@ -206,6 +206,20 @@ CE = SoftmaxCrossEntropy()
             DataError,
             "BinaryCrossEntropy needs targets between 0 and 1, got 0 to 2.",
         ),
+        *(
+            (
+                targets_of(loss, target),
+                DataError,
+                f"{type(loss).__name__} needs finite targets, got NaN or infinity.",
+            )
+            for loss in (CE, BinaryCrossEntropy(), MeanSquaredError())
+            for target in (np.diag([1, np.nan, 1]), np.diag([1, np.inf, 1]))
+        ),
+        (
+            targets_of(CE, np.diag([1, 1, -3])),
+            DataError,
+            "SoftmaxCrossEntropy needs class probabilities of at least 0, got -3.",
+        ),
         (targets_of(CE, LABELS, [1, 2]), DataError, WEIGHT_ERROR),
         (targets_of(CE, LABELS, [1, 2, -1]), DataError, WEIGHT_ERROR),
         (targets_of(CE, LABELS, [1, 2, np.nan]), DataError, WEIGHT_ERROR),

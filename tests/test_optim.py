@@ -127,7 +127,13 @@ def test_decoupled_decay_of_sgd():
     [
         (lambda: SGD(lr=0), "SGD lr must be a finite number above 0, got 0."),
         (lambda: Adam(lr=np.nan), "Adam lr must be a finite number above 0, got nan."),
-        (lambda: AdamW(weight_decay=-1), "AdamW weight_decay must be at least 0, got -1."),
+        (lambda: AdamW(weight_decay=-1), "AdamW weight_decay must be a finite number of at least 0, got -1."),
+        (
+            lambda: SGD(weight_decay=np.nan),
+            "SGD weight_decay must be a finite number of at least 0, got nan.",
+        ),
+        (lambda: Adam(eps=-1), "Adam eps must be a finite number of at least 0, got -1."),
+        (lambda: RMSProp(eps=np.inf), "RMSProp eps must be a finite number of at least 0, got inf."),
         (
             lambda: SGD(nesterov=True),
             "SGD(nesterov=True) needs a momentum above 0, for example momentum=0.9.",

@@ -41,7 +41,10 @@ class Loss:
     def encode(
         self, labels: np.ndarray, outputs: int, sample_weight: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(target (N, K), weight (N,), part (N,)); a batch of these is divided by `denominator(part)`."""
+        """(target (N, K), weight (N,), part (N,)); a batch of these is divided by `denominator(part)`.
+
+        The parts of labels are the weights of their samples and classes, those of other targets 1.
+        """
         labels = np.asarray(labels)
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         if weight.shape != (len(labels),) or not np.isfinite(weight).all() or (weight < 0).any():
@@ -60,6 +63,8 @@ class Loss:
                 f"{type(self).__name__} needs targets of shape (N, {outputs}), one for each output of the "
                 f"network, got {labels.shape}."
             )
+        if not np.isfinite(target).all():
+            raise DataError(f"{type(self).__name__} needs finite targets, got NaN or infinity.")
         return target, np.ones(len(labels))
 
 
@@ -94,6 +99,10 @@ class CrossEntropy(Loss):
             )
         by_label = labels.ndim == 1
         target = one_hot(labels, outputs) if by_label else super()._encode(labels, outputs, weight)[0]
+        if (target < 0).any():
+            raise DataError(
+                f"{type(self).__name__} needs class probabilities of at least 0, got {target.min():g}."
+            )
         parts = weight * scale[labels] if by_label else np.ones(len(labels))
         return scale * ((1 - self.label_smoothing) * target + self.label_smoothing / outputs), parts
 
@@ -123,7 +132,7 @@ class BinaryCrossEntropy(Loss):
 
     def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
         target, parts = super()._encode(labels, outputs, weight)
-        if target.min() < 0 or target.max() > 1:
+        if ((target < 0) | (target > 1)).any():
             raise DataError(
                 f"BinaryCrossEntropy needs targets between 0 and 1, got {target.min():g} to {target.max():g}."
             )

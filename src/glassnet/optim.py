@@ -72,15 +72,18 @@ class Optimizer:
     decay_all: bool = False
 
     state: ClassVar[tuple[str, ...]] = ()
+    not_negative: ClassVar[tuple[str, ...]] = ("weight_decay",)  # settings that must be finite, at least 0
     fractions: ClassVar[tuple[str, ...]] = ()  # settings that must be at least 0 and below 1
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or not math.isfinite(self.lr):
             raise ConfigError(f"{type(self).__name__} lr must be a finite number above 0, got {self.lr}.")
-        if self.weight_decay < 0:
-            raise ConfigError(
-                f"{type(self).__name__} weight_decay must be at least 0, got {self.weight_decay}."
-            )
+        for name in self.not_negative:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"{type(self).__name__} {name} must be a finite number of at least 0, "
+                    f"got {getattr(self, name)}."
+                )
         for name in self.fractions:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
@@ -153,6 +156,7 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
 
     state = ("square",)
+    not_negative = ("weight_decay", "eps")
     fractions = ("alpha",)
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
@@ -172,6 +176,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     state = ("mean", "square")
+    not_negative = ("weight_decay", "eps")
     fractions = ("beta1", "beta2")
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from glassnet.errors import ShapeError
@@ -54,6 +55,13 @@ def pair(value: int | Sequence[int], what: str, *, at_least: int = 1) -> Pair:
     if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
         raise ShapeError(f"{what} must be an int or a pair of ints of at least {at_least}, got {value!r}.")
     return values[0], values[1]
+
+
+def count(value: Any, what: str) -> int:
+    """A whole number of at least 1."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ShapeError(f"{what} must be a whole number of at least 1, got {value!r}.")
+    return int(value)
 
 
 def geometry(

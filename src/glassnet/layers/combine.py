@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glassnet.errors import ShapeError
+from glassnet.errors import ConfigError, ShapeError
 from glassnet.layers.base import Layer
 from glassnet.layers.chain import Chain, Layers, dotted, prefixed
 from glassnet.ops.base import Array, Grads, Ops
@@ -26,12 +26,13 @@ class Residual(Layer):
 
     def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
         main = self.main.build_named(dotted(self, "main"), input_shape, generator)
-        beside = input_shape
+        beside, source = input_shape, "its input"
         if self.shortcut is not None:
             beside = self.shortcut.build_named(dotted(self, "shortcut"), input_shape, generator)
+            source = "its shortcut"
         if main != beside:
             raise ShapeError(
-                f"{self.name} adds {batched(main)} from main to {batched(beside)} from its shortcut; "
+                f"{self.name} adds {batched(main)} from main to {batched(beside)} from {source}; "
                 "they must be equal. Give it a shortcut such as Conv2d(filters, 1, stride=...) that makes "
                 "that shape."
             )
@@ -56,6 +57,8 @@ class Concat(Layer):
     """Branches side by side on the same input, joined along the channels (Szegedy et al. 2014)."""
 
     def __init__(self, branches: Sequence[Layers | Layer]) -> None:
+        if not branches:
+            raise ConfigError("Concat needs at least one branch, got none.")
         self.branches = {f"branch_{i}": as_layer(branch) for i, branch in enumerate(branches, 1)}
 
     def children(self) -> dict[str, Layer]:

@@ -12,7 +12,7 @@ from glassnet.errors import ShapeError
 from glassnet.init import initializer
 from glassnet.layers.base import Layer
 from glassnet.ops.base import Array, Grads, Ops
-from glassnet.shapes import Padding, Shape, check_image_shape
+from glassnet.shapes import Padding, Shape, check_image_shape, count
 
 
 class Conv2d(Layer):
@@ -77,6 +77,8 @@ def add_weights(
     outputs: int | None = None,
 ) -> None:
     """Weight and bias of a convolution of `shape` (kh, kw, C, O), C cut in the layer's groups."""
+    count(layer.filters, f"{layer.name} filters")
+    count(layer.groups, f"{layer.name} groups")
     *kernel, c, o = shape
     if c % layer.groups or o % layer.groups:
         raise ShapeError(

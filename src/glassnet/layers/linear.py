@@ -11,7 +11,7 @@ from glassnet.errors import ShapeError
 from glassnet.init import initializer
 from glassnet.layers.base import Layer
 from glassnet.ops.base import Array, Grads, Ops
-from glassnet.shapes import Shape, batched
+from glassnet.shapes import Shape, batched, count
 
 
 class Flatten(Layer):
@@ -44,12 +44,13 @@ class Linear(Layer):
                 f"{self.name} needs an input of shape (N, features), got {batched(input_shape)}. "
                 "Put Flatten() or GlobalAvgPool2d() before it."
             )
-        self.add_parameter("weight", initializer(self.init)((input_shape[0], self.features), generator))
+        features = count(self.features, f"{self.name} features")
+        self.add_parameter("weight", initializer(self.init)((input_shape[0], features), generator))
         if self.use_bias:
-            self.add_parameter("bias", np.zeros(self.features), decays=False)
+            self.add_parameter("bias", np.zeros(features), decays=False)
         else:
             self.bias = None
-        return (self.features,)
+        return (features,)
 
     def forward(self, ops: Ops, x: Array, train: bool) -> tuple[Array, Any]:
         return ops.linear(x, self.weight, self.bias), x

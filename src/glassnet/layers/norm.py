@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,12 @@ import numpy as np
 from glassnet.errors import ConfigError, ShapeError
 from glassnet.layers.base import Layer
 from glassnet.ops.base import Array, Grads, Ops
-from glassnet.shapes import Shape, batched
+from glassnet.shapes import Shape, batched, count
+
+
+def _check_eps(layer: Layer) -> None:
+    if not 0 <= layer.eps < math.inf:
+        raise ConfigError(f"{layer.name} eps must be a finite number of at least 0, got {layer.eps}.")
 
 
 class BatchNorm2d(Layer):
@@ -23,6 +29,9 @@ class BatchNorm2d(Layer):
         self.momentum, self.eps = momentum, eps
 
     def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
+        if not 0 <= self.momentum <= 1:
+            raise ConfigError(f"{self.name} momentum must be 0 to 1, got {self.momentum}.")
+        _check_eps(self)
         channels = input_shape[-1]
         self.add_parameter("gamma", np.broadcast_to(1.0, channels), decays=False)
         self.add_parameter("beta", np.zeros(channels), decays=False)
@@ -59,7 +68,8 @@ class GroupNorm(Layer):
         self.groups, self.eps = groups, eps
 
     def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
-        if input_shape[-1] % self.groups:
+        _check_eps(self)
+        if input_shape[-1] % count(self.groups, f"{self.name} groups"):
             raise ShapeError(
                 f"{self.name} has groups={self.groups}, which must divide its {input_shape[-1]} channels."
             )
@@ -88,6 +98,7 @@ class LayerNorm(Layer):
         self.axes, self.eps = axes, eps
 
     def build(self, input_shape: Shape, generator: np.random.Generator) -> Shape:
+        _check_eps(self)
         if not 1 <= self.axes <= len(input_shape):
             raise ConfigError(
                 f"{self.name} has axes={self.axes}, which must be 1 to {len(input_shape)} "
