@@ -10,7 +10,7 @@ from glassnet.errors import ShapeError
 from glassnet.plan.record import RecordingOps
 from glassnet.plan.symbols import RecordingError
 from messages import message_of
-from networks import Recipe, assert_alike, network, train
+from networks import Recipe, assert_alike, images, network, train
 from test_engine_custom import layers
 
 
@@ -300,6 +300,16 @@ def test_it_is_compiled(layer):
         net[f"{layer.__name__.lower()}_1"].freeze()
     assert not any(row.host for row in ours.summary().rows)
     assert_same_numbers(ours, theirs)
+
+
+def test_the_average_of_a_hosts_state_is_of_the_step_just_taken():
+    counts = []
+    for backend in ("compiled", "reference"):
+        net = network(layers(Count()))
+        data = gn.data.Dataset("noise", images())
+        gn.fit(net, data, epochs=2, batch_size=8, val_fraction=0, ema=0.5, backend=backend)
+        counts.append(net["count_1"].count)
+    np.testing.assert_allclose(*counts, rtol=1e-6)
 
 
 # What build promised -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,10 +50,10 @@ class HostSection:
             view.whole[...] = 0
         kernel.run(*(view.of(samples).inside.copy() for view in inputs), *(view.inside for view in results))
 
-    def commit(self) -> None:
-        """Make the state that layers announced real."""
+    def commit(self, place: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Write the state that layers announced where `place` says."""
         for kernel, *_ in self._steps:
-            kernel.call.commit()
+            kernel.call.commit(place)
 
     def _bound(self, step: Step) -> tuple[list[View], list[View]]:
         """The inputs and the outputs."""

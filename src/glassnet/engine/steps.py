@@ -287,9 +287,9 @@ class TrainingStep:
         for name in self._runs:
             self._inputs.now[f"scalars of {name}"][:] = scalars[name]
         self._inputs.now["gain"][0] = gain
-        self._run(self._update_section, len(self.compiled.sections), 0)
         for host in self.compiled.hosts.values():
-            host.commit()
+            host.commit(self._pending_view)
+        self._run(self._update_section, len(self.compiled.sections), 0)
 
     def _run(self, first: int, last: int, samples: int, repeats: int = 1) -> None:
         self.compiled.run(self._executor, first, last, samples=samples, threads=self.threads, repeats=repeats)

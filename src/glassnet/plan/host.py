@@ -54,9 +54,9 @@ class HostCall:
         for result, value in zip(results, values, strict=True):
             result[...] = value
 
-    def commit(self) -> None:
-        """Make announced state real."""
-        self._ops.commit()
+    def commit(self, place: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Write announced state where `place` says."""
+        self._ops.commit(place)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ class ReferenceOps(ConvOps, PoolOps, PointwiseOps, NormOps, LossOps):
         """The state as it will be after the commit: later parts of one batch build on earlier ones."""
         return self._announced.get(id(state), (state, state))[1]
 
-    def commit(self) -> None:
-        """Write all announced state."""
+    def commit(self, place: Callable[[Array], Array] = lambda state: state) -> None:
+        """Write all announced state, each where `place` says."""
         for state, value in self._announced.values():
-            state[...] = value
+            place(state)[...] = value
         self._announced.clear()
 
     def update(
