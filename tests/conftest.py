@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,9 @@ import pytest
 # A run draws the same examples every time, and a first call may compile for seconds.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
+
+# A suite that a script starts in the background is given a Ctrl-C that does nothing, and tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -147,3 +147,9 @@ def test_ctrl_c_saves_and_exits_130(tmp_path):
     assert err.startswith("Training was interrupted in epoch ")
     assert err.endswith("last.gnet. To go on: glassnet resume runs/digits-1\n")
     assert gn.load(tmp_path / "runs" / "digits-1" / "last.gnet").classes == tuple("0123456789")
+
+
+def test_a_first_step_that_is_not_finite_is_an_error(capsys):
+    args = ("--model", "linear", "--set", "optimizer.name=sgd", "--lr", "1e39", "--backend", "reference")
+    status, _, err = run(capsys, "train", "digits", "--epochs", "1", *args)
+    assert status == 2 and "is NaN or infinite" in err

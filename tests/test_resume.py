@@ -124,6 +124,25 @@ def test_stopped_many_times_and_between_epochs(tmp_path):
     assert outcome(folder) == outcome(tmp_path / "whole")
 
 
+def test_what_was_resumed_from_stays_beside_the_next_checkpoint(tmp_path):
+    """And not the newer one, which was damaged."""
+    folder = tmp_path / "run" / "checkpoints"
+
+    class Look(Stop):
+        def on_steps(self, training, records):
+            self.seen = set(folder.glob("*.json"))
+            super().on_steps(training, records)
+
+    with pytest.raises(Interrupted):
+        train(folder.parent, "compiled", [Stop(7)], checkpoint_steps=1000)
+    older, newest = sorted(folder.glob("*.json"))
+    newest.write_bytes(b"damaged")
+    look = Look(1)
+    with pytest.raises(Interrupted):
+        resume(folder.parent, data=FEW, callbacks=[look])
+    assert len(look.seen) == 2 and older in look.seen and newest not in look.seen
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     """The folder as it is in the middle of a run is what a kill leaves."""
 

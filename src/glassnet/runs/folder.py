@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from glassnet.data.fingerprint import WEIGHTS, Fingerprint, changes, fingerprint
 from glassnet.errors import DataError, FileFormatError, RunFolderError
 from glassnet.io import write_atomically
+from glassnet.runs.checkpoint import Checkpoints
 from glassnet.settings.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     @classmethod
     def new(

@@ -23,7 +23,6 @@ from glassnet.losses import Loss
 from glassnet.models import build_model, tables_of
 from glassnet.network import Sequential
 from glassnet.optim import SGD, Optimizer
-from glassnet.runs.checkpoint import Checkpoints
 from glassnet.runs.folder import RunFolder
 from glassnet.runs.lock import RunLock
 from glassnet.runs.records import Run
@@ -197,7 +196,7 @@ def resume(
         folder.remove_unfinished()
         config = TrainConfig.from_toml(folder.path / "config.toml")
         dataset = load_data(config) if data is None else as_dataset(data)
-        tensors, facts = Checkpoints(folder.path / "checkpoints").latest()
+        tensors, facts = folder.checkpoints.latest()
         if facts["config"] != config.to_dict():
             raise CheckpointError(
                 f"{folder.path / 'config.toml'} was changed since the checkpoint. Put it back as it was, or "
@@ -279,7 +278,7 @@ def start(
             )
         folder.keep(fingerprinted)
         minutes = config.checkpoint_minutes
-        loop.saver = Saver(folder, fingerprinted, steps=config.checkpoint_steps, minutes=minutes)
+        loop.saver = Saver(folder.checkpoints, fingerprinted, steps=config.checkpoint_steps, minutes=minutes)
     if checkpoint is not None:
         tensors, facts = checkpoint
         loop.progress = put_facts(training, facts)

@@ -93,8 +93,6 @@ class Health(Callback):
         self._measure(training)
 
     def on_steps(self, training: Training, records: list[StepRecord]) -> None:
-        if not records:  # the first step of a block was not finite
-            return
         some = records[::-STRIDE]
         if max(map(norm_of, some)) > self._most_norm:
             self._gradient_exploded(training, first_above(self._most_norm, norm_of, records))

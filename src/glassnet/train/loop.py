@@ -143,7 +143,8 @@ class Loop:
                 )
             )
         progress.lr, progress.speed = rates[min(taken, len(block) - 1)], speed
-        self.tell_steps(records)
+        if records:  # else the first of them was not finite
+            self.tell_steps(records)
         return outcome
 
     def end_epoch(self) -> None:

@@ -19,7 +19,6 @@ from glassnet.errors import CheckpointError, GlassnetError
 from glassnet.io.model import layer_facts, put_layer_facts
 from glassnet.network import Sequential
 from glassnet.runs.checkpoint import Checkpoints
-from glassnet.runs.folder import RunFolder
 from glassnet.runs.records import EpochRecord
 from glassnet.train.callbacks import Callback, Training
 
@@ -63,9 +62,8 @@ class Progress:
 class Saver:
     """Saves a run's checkpoints: every `steps` steps, every `minutes` minutes, neither where 0."""
 
-    def __init__(self, folder: RunFolder, fingerprint: Facts, *, steps: int, minutes: float) -> None:
-        self.checkpoints = Checkpoints(folder.path / "checkpoints")
-        self.steps = steps
+    def __init__(self, checkpoints: Checkpoints, fingerprint: Facts, *, steps: int, minutes: float) -> None:
+        self.checkpoints, self.steps = checkpoints, steps
         self._minutes, self._fingerprint = minutes, fingerprint
         self._step, self._time = 0, time.monotonic()
 
