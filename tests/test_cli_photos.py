@@ -130,6 +130,23 @@ def test_predict_on_files_folders_and_patterns(trained, capsys):
         assert entry["top"][0]["class"] == net.predict(images)[0]
 
 
+def test_a_pattern_may_match_folders(trained, capsys):
+    whole, _ = run_json(capsys, "predict", trained, "photos")
+    for pattern in ("photos/*", "photos/**"):
+        assert run_json(capsys, "predict", trained, pattern)[0] == whole
+
+
+def test_images_are_read_alike_whatever_is_beside_them(trained, capsys):
+    """Bytes beside floats are not floats."""
+    height, width = gn.load(f"{trained}/last.gnet").preprocessing.size
+    np.save("float.npy", np.zeros((2, height, width, 3), np.float32))
+    alone, _ = run_json(capsys, "predict", trained, "photos/cat/1.png")
+    beside, _ = run_json(capsys, "predict", trained, "photos/cat/1.png", "float.npy")
+    files = [entry["file"] for entry in beside["predictions"]]
+    assert files == ["photos/cat/1.png", "float.npy[0]", "float.npy[1]"]
+    assert beside["predictions"][:1] == alone["predictions"]
+
+
 def test_predictions_as_files(trained, capsys):
     result, err = run_json(capsys, "predict", trained, "photos", "--top-k", 2, "--out", "found.json")
     assert "found.json has the predictions for 16 images." in err

@@ -32,6 +32,7 @@ from glassnet.explain.pictures import Picture
 from glassnet.explain.sanity import Method
 from glassnet.io import load, read_images
 from glassnet.network import Sequential
+from glassnet.preprocessing import image_array
 from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
@@ -52,7 +53,7 @@ def explain(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Compare with random weights; status 1 if they explain alike.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides SmoothGrad's noise and the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides SmoothGrad's noise and the random weights.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Show where in images a network sees a class.
@@ -158,8 +159,10 @@ def all_images(net: Sequential, files: list[Path]) -> tuple[list[str], np.ndarra
     for file in files:
         found = read_images(file, net.preprocessing)
         names += [f"{file.stem}-{i}" for i in range(len(found))] if len(found) > 1 else [file.stem]
-        in_bytes = net.preprocessing is not None and found.dtype == np.uint8
-        images.append(found / np.float32(255) if in_bytes else found)
+        if net.preprocessing is not None:
+            found = image_array(found)
+            found = found / np.float32(255) if found.dtype == np.uint8 else found
+        images.append(found)
         net.inputs(images[-1])  # which says what is wrong with them
     return names, np.concatenate(images)
 

@@ -8,6 +8,7 @@ import io
 import json as jsons
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,26 +78,34 @@ def expanded(names: Sequence[str], failures: dict[str, Exception]) -> list[str]:
     """
     files: list[str] = []
     for name in names:
+        known = len(failures)
         if Path(name).is_dir():
-            inside, unreadable = images_in(Path(name))
-            if not inside and not unreadable:
-                raise DataError(f"There are no images in the folder {name}.")
-            files += inside
-            failures |= {path: FileFormatError(f"{path}: {reason}") for path, reason in unreadable}
+            found = inside(name, failures)
+            nothing = f"There are no images in the folder {name}."
         elif glob.has_magic(name) and not Path(name).exists():
             matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise DataError(f"No file matches {name}.")
-            files += [match for match in matches if Path(match).is_file()]
+            every = [inside(match, failures) if Path(match).is_dir() else [match] for match in matches]
+            found = list(dict.fromkeys(chain.from_iterable(every)))  # ** matches a folder and what is in it
+            nothing = f"No file matches {name}."
         else:
-            files.append(name)
+            found, nothing = [name], ""
+        if not found and len(failures) == known:
+            raise DataError(nothing)
+        files += found
     return files
+
+
+def inside(folder: str, failures: dict[str, Exception]) -> list[str]:
+    """The images in a folder at any depth; those that cannot be read go to `failures`."""
+    found, unreadable = images_in(Path(folder))
+    failures |= {path: FileFormatError(f"{path}: {reason}") for path, reason in unreadable}
+    return found
 
 
 def readable_images(
     files: Sequence[str], preprocessing: Preprocessing | None, failures: dict[str, Exception]
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """(names, images) of AT_ONCE files at a time; files that cannot be read go to `failures`."""
+    """(names, images) of at most AT_ONCE files of one kind; files that cannot be read go to `failures`."""
 
     def attempt(file: str) -> np.ndarray | FileFormatError | OSError:
         try:
@@ -107,16 +116,26 @@ def readable_images(
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), AT_ONCE):
             part = files[start : start + AT_ONCE]
-            names, images = [], []
+            found = []
             for file, read in zip(part, pool.map(attempt, part), strict=True):
                 if isinstance(read, Exception):
                     failures[readable(file)] = read
-                    continue
-                name = readable(file)
-                names += [f"{name}[{i}]" for i in range(len(read))] if len(read) > 1 else [name]
-                images.append(read)
-            if images:
-                yield names, np.concatenate(images)
+                else:
+                    found.append((readable(file), read))
+            for _, group in groupby(found, key=kind):
+                names, images = zip(*group, strict=True)
+                each = [numbered(name, len(read)) for name, read in zip(names, images, strict=True)]
+                yield list(chain.from_iterable(each)), np.concatenate(images)
+
+
+def kind(found: tuple[str, np.ndarray]) -> tuple[Any, ...]:
+    """What images must have in common to be one array: bytes beside floats would be read as floats."""
+    return found[1].dtype, found[1].shape[1:]
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """A name for each image of a file."""
+    return [f"{name}[{i}]" for i in range(count)] if count > 1 else [name]
 
 
 def predictions(net: Sequential, names: Sequence[str], images: np.ndarray, top_k: int) -> list[Prediction]:
