@@ -20,7 +20,8 @@ from glassnet.errors import FileFormatError
 from glassnet.evaluation.judging import judge
 from glassnet.evaluation.learning_curve import LearningCurve, Point
 from glassnet.runs import html
-from glassnet.runs.report import read_run, write_report
+from glassnet.runs.records import read_run
+from glassnet.runs.report import write_report
 from messages import message_of
 from test_cli import run, run_json
 
@@ -75,7 +76,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def page(trained, tmp_path):
     done, net, data = trained
-    write_report(done, net, data, tmp_path / "report.html", warnings=["relu_1 is dead: <8> channels"])
+    sick = replace(done, warnings=("relu_1 is dead: <8> channels",))
+    write_report(sick, net, data, tmp_path / "report.html")
     return Page(tmp_path / "report.html")
 
 
@@ -147,7 +149,7 @@ def test_what_a_folder_of_photos_left_out_is_listed(tmp_path, generator):
 def test_a_run_folder_gives_the_same_page(trained, tmp_path):
     done, net, data = trained
     write_report(done, net, data, tmp_path / "one.html")
-    write_report(done.folder, net, data, tmp_path / "two.html")
+    write_report(read_run(done.folder), net, data, tmp_path / "two.html")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 

@@ -11,6 +11,7 @@ import pytest
 import glassnet as gn
 from glassnet.data.augment import Augment, default_augment
 from glassnet.errors import ConfigError, FileFormatError
+from glassnet.runs.records import read_run
 from glassnet.runs.report import write_report
 from glassnet.settings.settling import balanced, load_data, settle
 from glassnet.train import Interrupted, TrainConfig, fit_config, resume
@@ -139,7 +140,7 @@ def test_what_was_found_stays_in_the_run_folder(folder):
     kept = json.loads((folder / "run" / "data.json").read_text())
     assert kept == json.loads(json.dumps(data.report.to_dict()))
     assert kept["unreadable"][0]["path"].endswith("broken.jpg")
-    write_report("run", net, data, "page.html")
+    write_report(read_run("run"), net, data, "page.html")
     assert "broken.jpg" in (folder / "page.html").read_text()
     with pytest.raises((ConfigError, FileFormatError, gn.errors.DataError), match=r"broken\.jpg"):
         settle({"data": "photos", "data_options": {"strict": True}})

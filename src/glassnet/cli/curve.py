@@ -14,6 +14,7 @@ from glassnet.cli.target import needed, with_unseen
 from glassnet.errors import ConfigError
 from glassnet.io import load
 from glassnet.runs.folder import model_file
+from glassnet.runs.records import read_run
 from glassnet.summary import table
 from glassnet.train.fractions import learning_curve
 
@@ -31,9 +32,7 @@ def curve(
 
     Example: glassnet curve runs/digits-1 --fractions 0.5,1
     """
-    from glassnet.runs.report import read_run  # matplotlib takes most of a second
-
-    output, (record, _) = Output(json), read_run(run)
+    output, record = Output(json), read_run(run)
     wanted = numbers(fractions)
     like = load(model_file(run)).preprocessing
     dataset = with_unseen(needed(data, run, like, output), data, run)

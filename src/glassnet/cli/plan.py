@@ -31,7 +31,7 @@ def plan(
     """Show the steps that a network's training is compiled to.
 
     For each step its section, layer, operation, kernel, the buffers that it reads and writes, multiply-adds
-    (MACs) and bytes of a full batch; then where each buffer lies. No data is read.
+    (MACs) and bytes of a full batch; then where each buffer lies.
 
     Example: glassnet plan digits --batch-size 32
     """

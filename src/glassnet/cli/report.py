@@ -12,6 +12,7 @@ from glassnet.cli.progress import compiling
 from glassnet.cli.target import needed, with_unseen
 from glassnet.io import load
 from glassnet.runs.folder import model_file
+from glassnet.runs.records import read_run
 
 
 def report(
@@ -27,14 +28,14 @@ def report(
 
     Example: glassnet report runs/digits-1
     """
-    from glassnet.runs.report import read_run, write_report  # matplotlib takes most of a second
+    from glassnet.runs.report import write_report  # matplotlib takes most of a second
 
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))
-    record, warnings = read_run(run)
+    record = read_run(run)
     dataset = with_unseen(needed(data, run, net.preprocessing, output), data, run)
     with compiling(output.say):
-        judged = write_report(record, net, dataset, path, warnings=warnings)
+        judged = write_report(record, net, dataset, path)
     output.say(f"The report is {path}.")
     if judged is None:
         output.result(report=str(path))

@@ -1,12 +1,9 @@
-"""What the engine can compile without knowing a network: its kernels, and tiles of usual sizes."""
+"""What the engine can compile without knowing a network: activations, and tiles of usual sizes."""
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator
-from importlib import import_module
 
-from glassnet import engine
 from glassnet.engine.kernels.activation import COMPILED, elementwise
 from glassnet.engine.machine.cache import Code
 from glassnet.engine.machine.cpu import Cpu
@@ -18,14 +15,8 @@ CHANNELS = (8, 10, 16, 32, 48)
 
 
 def usual_codes(cpu: Cpu) -> list[Code]:
-    """Every kernel that needs no setting, those of the activation table, and tiles of `CHANNELS`."""
-    return [*_kernels(), *_activations(), *_tiles(cpu)]
-
-
-def _kernels() -> Iterator[Kernel]:
-    for module in pkgutil.iter_modules(engine.__path__):
-        names = vars(import_module(f"{engine.__name__}.{module.name}"))
-        yield from (value for value in names.values() if isinstance(value, Kernel))
+    """The kernels of the activation table, and tiles of `CHANNELS`."""
+    return [*_activations(), *_tiles(cpu)]
 
 
 def _activations() -> Iterator[Kernel]:

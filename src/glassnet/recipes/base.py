@@ -19,6 +19,7 @@ from glassnet.network import Sequential
 from glassnet.recipes.result import SeedResult
 from glassnet.runs.folder import RunFolder, model_file
 from glassnet.runs.lock import RunLock
+from glassnet.runs.records import read_run
 from glassnet.settings.settling import balanced, load_data
 from glassnet.train import Callback, Run, TrainConfig, Training
 from glassnet.train.fitting import resume, run
@@ -186,10 +187,8 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
 
 def finished(folder: Path, net: Sequential, log: Log) -> tuple[Sequential, Run]:
     """What `net` became in the run of that folder, and the Run, without evaluations."""
-    from glassnet.runs.report import read_run  # matplotlib takes most of a second
-
     log.read(folder)
-    return load(model_file(folder), layers={type(layer) for layer in net.walk()}), read_run(folder)[0]
+    return load(model_file(folder), layers={type(layer) for layer in net.walk()}), read_run(folder)
 
 
 def few(train: Split, count: int) -> Split:

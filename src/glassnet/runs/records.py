@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from glassnet.errors import FileFormatError
 from glassnet.evaluation.metrics import Evaluation
 from glassnet.settings.config import TrainConfig
 
@@ -76,3 +79,31 @@ class Run:
 def best_epoch(history: list[EpochRecord]) -> int:
     """The first epoch with the lowest watched loss, 0 where there is none."""
     return min(history, key=lambda record: record.watched).epoch if history else 0
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """The Run that a run folder tells of, without its evaluations."""
+    path = Path(folder)
+    facts = path / "evaluation.json"
+    try:
+        about = json.loads(facts.read_text(encoding="utf-8"))
+        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        history = tuple(EpochRecord(**json.loads(line)) for line in lines)
+        return Run(
+            history=history,
+            best_epoch=about["best_epoch"],
+            val=None,
+            test=None,
+            seconds=about["seconds"],
+            backend=about["backend"],
+            config=TrainConfig.from_toml(path / "config.toml"),
+            folder=path,
+            stopped=about["stopped"],
+            warnings=tuple(map(str, about.get("warnings", ()))),
+        )
+    except FileNotFoundError as error:
+        raise FileFormatError(
+            f"The run folder {path} has no {Path(error.filename).name}: its run never came to an end."
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"The run folder {path} cannot be read: {error!r}.") from error

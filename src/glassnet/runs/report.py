@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 
 from glassnet.data import Dataset
-from glassnet.errors import FileFormatError
 from glassnet.evaluation.judging import (
     SPLITS,
     Interval,
@@ -26,65 +23,26 @@ from glassnet.evaluation.metrics import Evaluation
 from glassnet.io import write_atomically
 from glassnet.network import Sequential
 from glassnet.runs import html, plots
-from glassnet.runs.records import EpochRecord, Run
-from glassnet.settings.config import TrainConfig
+from glassnet.runs.records import Run
 
 MOST_CELLS = 30  # classes whose matrix still is a table
 PAIRS = 10
 LISTED = 200
 
 
-def read_run(folder: str | os.PathLike[str]) -> tuple[Run, list[str]]:
-    """(run, warnings given while it ran) from the files of a run folder; the run has no evaluations."""
-    path = Path(folder)
-    facts = path / "evaluation.json"
-    try:
-        about = json.loads(facts.read_text(encoding="utf-8"))
-        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        history = tuple(EpochRecord(**json.loads(line)) for line in lines)
-        run = Run(
-            history=history,
-            best_epoch=about["best_epoch"],
-            val=None,
-            test=None,
-            seconds=about["seconds"],
-            backend=about["backend"],
-            config=TrainConfig.from_toml(path / "config.toml"),
-            folder=path,
-            stopped=about["stopped"],
-        )
-    except FileNotFoundError as error:
-        raise FileFormatError(
-            f"The run folder {path} has no {Path(error.filename).name}: its run never came to an end."
-        ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"The run folder {path} cannot be read: {error!r}.") from error
-    return run, [str(line) for line in about.get("warnings", [])]
-
-
-def write_report(
-    run: Run | str | os.PathLike[str],
-    net: Sequential,
-    data: Dataset,
-    path: str | os.PathLike[str],
-    *,
-    warnings: Sequence[str] = (),
-) -> Judgement | None:
+def write_report(run: Run, net: Sequential, data: Dataset, path: str | os.PathLike[str]) -> Judgement | None:
     """Judge the network on the data's test (else validation) split and write the page; return the figures.
 
-    run: a Run, or a run folder. data: with the run's validation split, which fits the temperature.
-    warnings: what was said of the run's health. A learning curve in the run's folder is shown, too.
+    data: with the run's validation split, which fits the temperature. A learning curve in the run's folder is
+    shown, too.
     """
-    if not isinstance(run, Run):
-        run, kept = read_run(run)
-        warnings = [*kept, *warnings]
     judged = judge(net, data, np.random.default_rng(run.config.seed))
     _, split = judged_split(data)
     root = None if data.report is None else data.report.root
     learned = None if run.folder is None else LearningCurve.load(run.folder)
     page = html.page(
         f"{data.name}: a training run" if run.folder is None else f"{data.name}: {run.folder.name}",
-        *headline(run, data, judged, warnings),
+        *headline(run, data, judged),
         "" if judged is None else classes(judged),
         "" if judged is None else confusion(judged.evaluation),
         "" if judged is None or judged.sureness is None else sureness(judged.sureness),
@@ -102,7 +60,7 @@ def write_report(
     return judged
 
 
-def headline(run: Run, data: Dataset, judged: Judgement | None, warnings: Sequence[str]) -> list[str]:
+def headline(run: Run, data: Dataset, judged: Judgement | None) -> list[str]:
     """How good it is, how it came about, and what to look at first."""
     sizes = [f"{len(data.train):,} training"]
     held = (("validation", data.val), ("test", data.test))
@@ -124,7 +82,7 @@ def headline(run: Run, data: Dataset, judged: Judgement | None, warnings: Sequen
             f"{timedelta(seconds=round(run.seconds))} on the {run.backend} backend; epoch {run.best_epoch} "
             f"had the lowest watched loss.{stopped}"
         ),
-        *(html.paragraph(warning, "warning") for warning in warnings),
+        *(html.paragraph(warning, "warning") for warning in run.warnings),
         *(html.paragraph(warning, "warning") for warning in (data.report.warnings if data.report else ())),
     ]
 

@@ -255,8 +255,7 @@ class Loop:
             if not training.interrupted:
                 from glassnet.runs.report import write_report  # matplotlib takes most of a second
 
-                path = training.folder.path / "report.html"
-                write_report(result, training.net, self.data, path, warnings=result.warnings)
+                write_report(result, training.net, self.data, training.folder.path / "report.html")
             training.folder.finish(result)  # which says that the run is over
         return result
 
