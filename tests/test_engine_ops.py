@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engines import EPS, assert_within, compiled, exact, normal, whole
-from glassnet.engine.kernels.update import RUN, squared_norm
+from glassnet.engine.kernels.update import RUN, judge, squared_norm
 from glassnet.ops.activations import ACTIVATIONS, relu, relu_gradient
 from glassnet.ops.reference import ReferenceOps
 from glassnet.shapes import Geometry, geometry
@@ -308,3 +308,15 @@ def test_squared_norm_tells_of_a_number_that_is_none(number):
     g[RUN + 3] = number
     squared_norm(g, sums, lo=0, hi=2)
     assert np.isfinite(sums[0]) and not np.isfinite(sums[1])
+
+
+def test_more_steps_than_rows_of_results_write_over_them_and_nothing_else():
+    """As in a profile, which takes one step thousands of times."""
+    memory, cursor = np.full((5, 3), 7.0), np.zeros(1, np.int64)
+    losses, scores, labels = np.ones(2, np.float32), np.eye(2, dtype=np.float32), np.array([0, 0])
+    limits, go = np.ones(2, np.float32), np.ones(1, np.int64)
+    for _ in range(5):
+        seen = (losses, np.array([9.0]), scores, labels, np.array([2]), np.full(2, np.inf))
+        judge(*seen, limits, memory[:2], cursor, go)
+    assert cursor == 1
+    np.testing.assert_array_equal(memory, [[2, 3, 1]] * 2 + [[7] * 3] * 3)

@@ -70,7 +70,7 @@ def fixed(value):
 @inline
 def fraction(point):
     """How far a point is behind its pixel, from 0 to 1 in STEPS."""
-    return np.float32((point >> (BITS - STEP_BITS)) & (STEPS - 1)) * STEP
+    return np.float32(np.int32((point >> (BITS - STEP_BITS)) & (STEPS - 1))) * STEP  # a slow step of 64 bits
 
 
 @inline
@@ -145,6 +145,13 @@ def row_reader(channels: int, put: Callable[..., None]) -> Callable[..., None]:
             put(out, q, at, c, interpolate(images, image, corners, weights, c), how)
 
     @inline
+    def blank(out, q, at, first, last, how):
+        """Pixels that show nothing of the image."""
+        for j in range(first, last):
+            for c in range(channels):
+                put(out, q, at + j * channels, c, ZERO, how)
+
+    @inline
     def read_row(images, image, height, width, black, y, dy, x, dx, out, q, at, first, last, how):
         row, start = width * channels, x >> BITS
         whole = dy == 0 and abs(dx) == ONE and fraction(y) == ZERO and fraction(x) == ZERO
@@ -167,8 +174,8 @@ def row_reader(channels: int, put: Callable[..., None]) -> Callable[..., None]:
         else:
             low, high = crossing(x, dx, (width - 1) * ONE, first, last)
             low, high = crossing(y, dy, (height - 1) * ONE, low, high)
+            v, h = y + low * dy, x + low * dx
             for j in range(low, high):
-                v, h = y + j * dy, x + j * dx
                 below, right = fraction(v), fraction(h)
                 upper, left = UNIT - below, UNIT - right
                 here = (v >> BITS) * row + (h >> BITS) * channels
@@ -177,7 +184,16 @@ def row_reader(channels: int, put: Callable[..., None]) -> Callable[..., None]:
                 for c in range(channels):
                     value = interpolate(images, image, corners, weights, c)
                     put(out, q, at + j * channels, c, value, how)
-        for k in range(first, last - (high - low)):
+                v, h = v + dy, h + dx
+        left, right = first, last  # the part that shows anything of the image
+        if black:
+            left, right = crossing(x + ONE, dx, (width + 1) * ONE, first, last)
+            left, right = crossing(y + ONE, dy, (height + 1) * ONE, left, right)
+            low = min(max(low, left), right)
+            high = min(max(high, low), right)
+            blank(out, q, at, first, left, how)
+            blank(out, q, at, right, last, how)
+        for k in range(left, right - (high - low)):
             j = k if k < low else k + high - low
             to = at + j * channels
             near_edge(images, image, height, width, black, y + j * dy, x + j * dx, out, q, to, how)

@@ -70,7 +70,9 @@ def judge(
 ) -> None:
     """results[cursor] = (loss, gradient norm, correct predictions); whether to clip, and to go on.
 
-    limits = (min(1, bounds[1] / (norm + 1e-6)), bounds[0]). Once anything is not finite, `go` stays 0.
+    The row after the last one is the first: whoever takes more steps than there are rows, as a profile does,
+    writes over results and nothing else. limits = (min(1, bounds[1] / (norm + 1e-6)), bounds[0]). Once
+    anything is not finite, `go` stays 0.
     """
     loss, square, correct = np.float64(0), np.float64(0), 0
     for n in range(samples[0]):
@@ -89,7 +91,7 @@ def judge(
     limits[1] = bounds[0]
     if not (np.isfinite(loss) and np.isfinite(norm)):
         go[0] = 0
-    cursor[0] += 1
+    cursor[0] = (cursor[0] + 1) % results.shape[0]
 
 
 @kernel
