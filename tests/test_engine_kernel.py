@@ -239,7 +239,7 @@ def test_folder_that_cannot_be_written_is_said_once(tmp_path, caplog):
 
 
 def test_other_sources_versions_or_processors_use_another_folder(tmp_path, monkeypatch):
-    folders = {cache.Store(tmp_path, processor)._folder for processor in (cpu.host(), cpu.host().limited(8))}
+    folders = {cache.Store(tmp_path, processor)._folder for processor in (cpu.host(), cpu.host().limited(4))}
     monkeypatch.setattr(cache, "_engine_sources", lambda: b"changed")
     folders.add(cache.Store(tmp_path, cpu.host())._folder)
     monkeypatch.setattr(cache, "_version", lambda package: "99")

@@ -7,7 +7,9 @@ import pytest
 
 import glassnet as gn
 from glassnet.errors import ConfigError
-from glassnet.models import MODELS
+from glassnet.models import MODELS, named_model
+from glassnet.models.tables import tables_of
+from glassnet.recipes import RECIPES
 from glassnet.settings.defaults import defaults_for, suited
 from glassnet.train import TrainConfig, build_model
 from messages import message_of
@@ -118,3 +120,14 @@ def test_a_set_known_by_name_keeps_its_defaults():
     digits = gn.data.load("digits")
     assert defaults_for("digits", digits) == defaults_for("digits")
     assert defaults_for("pictures", digits) != defaults_for("digits")
+
+
+def test_the_recipe_of_photos_is_what_is_chosen_for_them():
+    recipe = RECIPES["photos"]
+    chosen = TrainConfig.resolve({"data": recipe.config.data}, data_of(600, (128, 128, 3)))
+    read_and_built = ("data_options", "model", "model_options")
+    assert chosen.model_copy(update={n: getattr(recipe.config, n) for n in read_and_built}) == recipe.config
+    layers = named_model(chosen.model, 3, **chosen.model_options)
+    built = gn.Sequential(layers, input_shape=(128, 128, 3), seed=5)
+    assert tables_of(built) == tables_of(recipe.network(5))
+    np.testing.assert_array_equal(built.store.values, recipe.network(5).store.values)

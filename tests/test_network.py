@@ -145,6 +145,18 @@ def backward(net, batch):
     return ops, net.loss_and_gradients(ops, batch[0], target, share)[2]
 
 
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_raw_images_give_the_bits_of_their_inputs(backend, dtype, generator):
+    """They are made input as they are read; another preprocessing is another input."""
+    net = network()
+    net.backend = backend
+    images = generator.integers(0, 256, (5, *SHAPE)).astype(dtype)
+    for mean, std in ((0.5, 0.25), (0.1, 0.3)):
+        net.preprocessing = Preprocessing(SHAPE[:2], (mean,), (std,), "L")
+        np.testing.assert_array_equal(net.scores(images), net.predictor()(net.inputs(images)))
+
+
 def test_backward_stops_at_the_first_layer_that_learns(batch):
     net = network()
     ops, full = backward(net, batch)

@@ -18,7 +18,7 @@ from glassnet.recipes import RECIPES, photos_from_scratch, photos_study
 from glassnet.recipes.base import few
 from glassnet.recipes.page import STUDY_BEGIN, filled, kept, table
 from glassnet.recipes.photos_study import STUDY, PublishedDropout, scores_without_statistics
-from glassnet.recipes.result import Result, SeedResult, shipped
+from glassnet.recipes.result import Finished, Result, SeedResult, shipped
 from glassnet.train.fitting import run
 from messages import message_of
 from oracles import oracle
@@ -132,6 +132,18 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(noise):
     done = run(SYSTEM.network(0), data, SYSTEM.config.override("epochs=3"))
     losses = [record.val_loss for record in done.history]
     assert losses[-1] > min(losses) == pytest.approx(done.val.loss, rel=1e-6)
+
+
+def test_what_lost_its_statistics_is_asked_of_the_run_that_had_them(noise, tmp_path, monkeypatch):
+    names = ("photos-unaugmented-batch-norm", "photos-unaugmented-lost-statistics")
+    recipes = [RECIPES[name] for name in names]
+    normalised, lost = (replace(r, config=r.config.override("epochs=1")) for r in recipes)
+    (folder,) = {Finished(tmp_path, r.name, {}, runs_of=r.runs_of).run_folder(0) for r in recipes}
+    data = replace(noise, val=noise.train)
+    first = normalised.train(0, data=data, folder=folder)
+    monkeypatch.setattr("glassnet.recipes.base.run", None)  # nothing is trained again
+    second = lost.train(0, data=data, folder=folder)
+    assert second.curve == first.curve and len(first.curve) == 1
 
 
 # The faults

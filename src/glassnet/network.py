@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 256
-"""Images that a prediction takes at once, if they are small."""
+"""Images that a prediction in NumPy takes at once."""
+COMPILED_BATCH = 2048
+"""The same on the compiled engine, if they are small: its threads start and end together once a batch."""
 BATCH_BYTES = 1 << 25
 
 
@@ -49,7 +51,7 @@ class Sequential(Chain):
         self.preprocessing: Preprocessing | None = None
         self.loss: Loss = SoftmaxCrossEntropy()
         self.backend, self.processor = "auto", "host"
-        self._predictor: tuple[tuple[str, str], Callable[[np.ndarray], np.ndarray]] | None = None
+        self._predictors: dict[tuple[Any, ...], Callable[[np.ndarray], np.ndarray]] = {}
         if input_shape is not None:
             self.build_named("", tuple(input_shape), np.random.default_rng(seed))
             self.store = Store(self.walk())
@@ -138,46 +140,56 @@ class Sequential(Chain):
         return array
 
     def scores(self, images: Any) -> np.ndarray:
-        """(N, K): the last layer's output in evaluation mode. Bytes become float32 a batch at a time."""
+        """(N, K): the last layer's output in evaluation mode."""
         raw = self.inputs(images) if self.preprocessing is None else image_array(self._batch(images))
         if not len(raw):
             raise DataError("Prediction needs at least one image, got none.")
-        run = self.predictor()
+        self.inputs(raw[:1])  # which refuses what is no input of this network
+        run = self.predictor(None if self.preprocessing is None else raw.dtype)
         batch = getattr(run, "capacity", BATCH)
-        batches = (self.inputs(raw[i : i + batch]) for i in range(0, len(raw), batch))
+        batches = (raw[i : i + batch] for i in range(0, len(raw), batch))
         return np.concatenate([self.over_views(run, x) for x in batches])
 
     def over_views(self, run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-        """The mean of run's scores over the views of inputs (n, H, W, C) that the preprocessing asks for."""
+        """The mean of run's scores over the views of images (n, H, W, C) that the preprocessing asks for."""
         if self.preprocessing is None or self.preprocessing.tta == "none":
             return run(x)
         return (run(x) + run(x[:, :, ::-1])) / 2
 
-    def predictor(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Inputs (N, H, W, C) -> scores (N, K), on this network's backend; recorded and compiled once."""
-        place = self.backend, self.processor
-        if self._predictor is None or self._predictor[0] != place:
-            self._predictor = place, self._new_predictor()
-        return self._predictor[1]
+    def predictor(self, raw: np.dtype[Any] | None = None) -> Callable[[np.ndarray], np.ndarray]:
+        """Inputs (N, H, W, C) -> scores (N, K), on this network's backend; recorded and compiled once.
 
-    def _new_predictor(self) -> Callable[[np.ndarray], np.ndarray]:
+        raw: takes raw images of that dtype, which are made input as they are read.
+        """
+        feed = None if raw is None or self.preprocessing is None else self.preprocessing.scale_shift(raw)
+        scaled = None if feed is None else (raw, *(array.tobytes() for array in feed))
+        key = self.backend, self.processor, scaled
+        if key not in self._predictors:
+            self._predictors[key] = self._new_predictor(raw, feed)
+        return self._predictors[key]
+
+    def _new_predictor(
+        self, raw: np.dtype[Any] | None, feed: tuple[np.ndarray, np.ndarray] | None
+    ) -> Callable[[np.ndarray], np.ndarray]:
         shape = self.built().input_shape or ()
         if choose_backend(self.backend) == "compiled" and self.store.values.dtype == np.float32:
-            capacity = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(shape))))
+            capacity = max(1, min(COMPILED_BATCH, BATCH_BYTES // (4 * math.prod(shape))))
             try:
                 from glassnet.engine.machine.cpu import processor
                 from glassnet.engine.steps import Prediction
 
                 cpu = processor(self.processor)
-                return Prediction(self, shape, capacity=capacity, cpu=cpu, host_ops=ReferenceOps)
+                given = None if feed is None else (raw, *feed)
+                return Prediction(self, shape, capacity=capacity, feed=given, cpu=cpu, host_ops=ReferenceOps)
             except (MissingEngineError, RecordingError) as error:
                 if self.backend == "compiled":
                     raise
                 log.info("Predicting on the reference backend: %s", error)
-        return lambda x: ReferenceOps().call(self, x, False)[0]
+        made: Callable[[np.ndarray], np.ndarray] = (lambda x: x) if feed is None else self.inputs
+        return lambda x: ReferenceOps().call(self, made(x), False)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_predictor": None}  # a copy records its own
+        return self.__dict__ | {"_predictors": {}}  # a copy records its own
 
     def predict_proba(self, images: Any) -> np.ndarray:
         """(N, K): probabilities of the classes, as the loss reads the scores."""

@@ -70,7 +70,7 @@ def run_one(
     if steps is not None and out is not None:
         raise ConfigError("--steps only rehearses, which is no result to write. Leave out --out or --steps.")
     count = seeds or (chosen.seeds if seed is None else 1)
-    kept = Finished(run_dir, chosen.name, chosen.settings())
+    kept = Finished(run_dir, chosen.name, chosen.settings(), runs_of=chosen.runs_of)
     found = []
     for number in range(seed or 0, (seed or 0) + count):
         result = None if steps else kept.get(number)

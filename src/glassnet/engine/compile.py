@@ -229,7 +229,11 @@ def _bind(
     steps = [bound(step) for step in section.steps]
     if together:
         return program.Section("together", steps)
-    return program.Section("sample" if section.by_sample else "spread", steps, chunk=chunk, leaves=LEAVES)
+    if not section.by_sample:
+        return program.Section("spread", steps)
+    # Where nothing is summed a leaf is a chunk: the last ones to be taken keep no thread waiting for long.
+    summed = any("leaf" in step.kernel.parameters for step in section.steps)
+    return program.Section("sample", steps, chunk=chunk, leaves=LEAVES if summed else capacity)
 
 
 def _part(table: np.ndarray, worker: int, workers: int) -> np.ndarray:

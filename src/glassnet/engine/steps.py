@@ -322,7 +322,10 @@ def _runs(store: Store, optimizer: Rule) -> list[Run]:
 
 
 class Prediction:
-    """Scores of up to `capacity` inputs at once, in evaluation mode."""
+    """Scores of up to `capacity` inputs at once, in evaluation mode.
+
+    feed: (dtype, scale, shift) of raw images, whose input is image * scale + shift; else inputs are given.
+    """
 
     def __init__(
         self,
@@ -330,6 +333,7 @@ class Prediction:
         input_shape: Shape,
         *,
         capacity: int,
+        feed: tuple[Any, np.ndarray, np.ndarray] | None = None,
         threads: int | None = None,
         cpu: Cpu | None = None,
         host_ops: Callable[..., Ops] | None = None,
@@ -339,9 +343,12 @@ class Prediction:
         ops = RecordingOps(capacity, host_ops)
         x = ops.batch("input", input_shape)
         channels = input_shape[-1]
-        images = np.zeros((1, *input_shape), np.float32)  # in its place, each call's own
-        identity = (np.arange(capacity), np.ones(channels, np.float32), np.zeros(channels, np.float32))
-        gather = Operation("gather", [ops.bound(a, "feed") for a in (images, *identity)], [x], "input")
+        as_given = np.float32, np.ones(channels, np.float32), np.zeros(channels, np.float32)
+        dtype, scale, shift = feed or as_given
+        self._dtype = np.dtype(dtype)
+        images = np.zeros((1, *input_shape), self._dtype)  # in its place, each call's own
+        arrays = images, np.arange(capacity), scale, shift
+        gather = Operation("gather", [ops.bound(a, "feed") for a in arrays], [x], "input")
         ops.operations.append(gather)
         scores, _ = ops.call(net, x, False)
         self.scores = aligned(capacity * math.prod(scores.shape[1:]), np.float32).reshape(scores.shape)
@@ -360,9 +367,9 @@ class Prediction:
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, *input_shape) float32, N at most the capacity -> a new (N, ...). Callers take turns."""
+        """(N, *input_shape), N at most the capacity -> a new (N, ...). Callers take turns."""
         n, compiled = len(x), self.compiled
-        x = np.ascontiguousarray(x, np.float32)
+        x = np.ascontiguousarray(x, self._dtype)
         threads = compiled.threads_for(n)
         with self._lock:
             self._blocks[:, 0] = x.ctypes.data

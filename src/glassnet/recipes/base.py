@@ -82,7 +82,8 @@ class Recipe:
     the part of it that is used and how it is scaled. network: the network with first weights from a seed.
     required: test accuracy that the mean over `seeds` must reach. today: the recipe that solves the same task
     as one would now. log: what says the publication's own lines. scores: how the trained network is asked,
-    where one look at each image is not all (the mean over shifted copies, say).
+    where one look at each image is not all (the mean over shifted copies, say). runs_of: the recipe of the
+    same settings whose runs are these, asked in another way.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Recipe:
     required: float | None = None
     seeds: int = 3
     today: str = ""
+    runs_of: str = ""
     log: Callable[[Say], Log] = Log
     scores: Callable[[Sequential, np.ndarray], np.ndarray] = Sequential.scores
 

@@ -115,6 +115,7 @@ SYSTEM = Recipe(
     read=photos,
     prepare=scaled,
     required=0.90,
+    today="photos",
 )
 
 RECIPES = (
@@ -124,6 +125,7 @@ RECIPES = (
         name="photos-from-scratch-batch-norm",
         about="Its open problem, batch normalisation: beside augmentation",
         published=Published(SOURCE),
+        today="",
         network=partial(network, norm=partial(gn.BatchNorm2d, momentum=MOMENTUM)),
     ),
     replace(
@@ -131,6 +133,7 @@ RECIPES = (
         name="photos-from-scratch-dropout",
         about="Its open problem, dropout: drawn anew at every step",
         published=Published(SOURCE),
+        today="",
         network=partial(network, dropout=partial(gn.Dropout, RATE)),
     ),
 )

@@ -94,6 +94,7 @@ RECIPES = (
         NORMALISED,
         name="photos-unaugmented-lost-statistics",
         about="The same, saved without running statistics and read again",
+        runs_of=NORMALISED.name,
         scores=scores_without_statistics,
     ),
     replace(

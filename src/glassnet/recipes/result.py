@@ -89,12 +89,13 @@ class Result:
 class Finished:
     """The seeds of a recipe that are done, kept in a folder, so that a long run goes on with the next one."""
 
-    def __init__(self, folder: Path, recipe: str, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, recipe: str, settings: dict[str, Any], *, runs_of: str = "") -> None:
         self.folder, self.recipe, self.settings = folder / recipe, recipe, settings
+        self._runs = folder / (runs_of or recipe)
 
     def run_folder(self, seed: int) -> Path:
         """Where the run of that seed is, or will be."""
-        return self.folder / f"seed-{seed}"
+        return self._runs / f"seed-{seed}"
 
     def get(self, seed: int) -> SeedResult | None:
         """The kept result of that seed, if it was run with the settings of now."""

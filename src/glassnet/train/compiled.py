@@ -55,7 +55,7 @@ class CompiledStepper:
             cpu=cpu,
             host_ops=ReferenceOps,
         )
-        net.predictor()  # what prediction needs is known to be there before the first step
+        net.predictor(images.dtype)  # what prediction needs is known to be there before the first step
         self.most = self._step.most
 
     @contextmanager

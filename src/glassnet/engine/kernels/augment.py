@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from glassnet.engine.kernels.image import ZERO, clear_halo
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, intrinsic, kernel, u8
+from glassnet.engine.kernels.scalar import times, times_plus
+from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u8
 from glassnet.ops.augment import (
     BITS,
     BLACK,
@@ -41,24 +42,6 @@ from glassnet.ops.augment import (
 
 UNIT = np.float32(1)
 STEP = np.float32(1 / STEPS)
-
-
-@intrinsic(lambda builder, pair: builder.fmul(pair[0], pair[1], flags=["arcp"]))
-def times(pair) -> float:
-    """a * b of (a, b), which is not moved into another product."""
-    a, b = pair
-    return a * b
-
-
-@intrinsic(
-    lambda builder, triple: builder.fadd(
-        builder.fmul(triple[0], triple[1], flags=["arcp"]), triple[2], flags=["arcp"]
-    )
-)
-def times_plus(triple) -> float:
-    """a * b + c of (a, b, c), rounded twice, as NumPy does: never a fused multiply-add."""
-    a, b, c = triple
-    return a * b + c
 
 
 @inline

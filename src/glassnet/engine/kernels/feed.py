@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.kernels.scalar import times_plus
 from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u8
 from glassnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL
 
@@ -15,7 +16,7 @@ M0, M1, W0, W1 = MULTIPLIERS[0], MULTIPLIERS[1], WEYL[0], WEYL[1]
 
 @functools.cache
 def gather_bytes(channels: int) -> Kernel:
-    """y[n] = images[index[n]] * scale + shift, channel by channel: see Preprocessing.scale_shift."""
+    """y[n] = images[index[n]] * scale + shift, channel by channel: the bits of Preprocessing.apply."""
 
     @kernel
     def gather_bytes(
@@ -39,7 +40,7 @@ def gather_bytes(channels: int) -> Kernel:
                     i = pixel * channels
                     for c in range(channels):
                         value = np.float32(images[sample, h * width + i + c])
-                        y[q, y_at + h * y_row + i + c] = value * scale[c] + shift[c]
+                        y[q, y_at + h * y_row + i + c] = times_plus((value, scale[c], shift[c]))
 
     return gather_bytes
 
@@ -70,7 +71,7 @@ def gather_floats(channels: int) -> Kernel:
                     i = pixel * channels
                     for c in range(channels):
                         value = np.float32(images[sample, h * width + i + c])
-                        y[q, y_at + h * y_row + i + c] = value * scale[c] + shift[c]
+                        y[q, y_at + h * y_row + i + c] = times_plus((value, scale[c], shift[c]))
 
     return gather_floats
 

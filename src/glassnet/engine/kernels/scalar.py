@@ -1,5 +1,7 @@
 """exp and its family for kernels: polynomials that become vector code. Errors are relative to float64.
 
+And products and sums that are rounded one by one, as NumPy does, where the same bits are promised.
+
 Source of the coefficients: Cephes (Moshier 1989), expf and tanhf; erf: Abramowitz and Stegun 7.1.26.
 """
 
@@ -82,3 +84,21 @@ def normal_cdf(x):
 def normal_density(x):
     """exp(-x^2 / 2) / sqrt(2 pi)."""
     return DENSITY * exp(-HALF * x * x)
+
+
+@intrinsic(lambda builder, pair: builder.fmul(pair[0], pair[1], flags=["arcp"]))
+def times(pair) -> float:
+    """a * b of (a, b), which is not moved into another product."""
+    a, b = pair
+    return a * b
+
+
+@intrinsic(
+    lambda builder, triple: builder.fadd(
+        builder.fmul(triple[0], triple[1], flags=["arcp"]), triple[2], flags=["arcp"]
+    )
+)
+def times_plus(triple) -> float:
+    """a * b + c of (a, b, c), rounded twice, as NumPy does: never a fused multiply-add."""
+    a, b, c = triple
+    return a * b + c

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from llvmlite import ir
 
+from glassnet.engine.machine.tile_ir import store_lanes
+
 F32, I1, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
@@ -36,13 +38,9 @@ class Vectors:
         self, element: ir.Type, value: ir.Value, base: ir.Value, at: ir.Value, start: int, step: int = 0
     ) -> None:
         """Put a vector where `load` would take it from."""
-        kind, pointer = self._pointer(element, base, at, start + step)
-        if (mask := self._mask(start)) is None:
-            self.builder.store(value, pointer, align=2)
-            return
-        name = f"llvm.masked.store.v{self.lanes}{element.intrinsic_name}.p0"
-        function = self.declare(name, ir.VoidType(), [kind, pointer.type, I32, mask.type])
-        self.builder.call(function, [value, pointer, I32(2), mask])
+        place = self.builder.add(at, I64(start + step))
+        pointer = self.builder.gep(self.builder.bitcast(base, element.as_pointer()), [place])
+        store_lanes(self.builder, value, pointer, min(self.lanes, self.channels - start), 2)
 
     def spread(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int) -> ir.Value:
         """In all lanes what is `at` elements behind `base`, whatever the channels."""

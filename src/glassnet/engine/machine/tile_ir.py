@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 F32, I1, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FLOATS = F32.as_pointer()
+WIDEST_IN_PARTS = 8
+"""Lanes of a vector up to which some of them are stored in parts; wider ones have the masks of AVX-512."""
 
 # The arguments of every tile, in order.
 POINTERS = ("a", "b", "c", "bias")
@@ -27,6 +29,34 @@ def tile_module(spec: TileSpec, symbol: str) -> ir.Module:
     module = ir.Module(symbol)
     _Builder(spec, ir.Function(module, SIGNATURE, symbol)).build()
     return module
+
+
+def store_lanes(builder: ir.IRBuilder, value: ir.Value, to: ir.Value, count: int, align: int) -> None:
+    """Put the first `count` lanes of a vector behind the pointer `to` at one of them, and nothing else.
+
+    Half of a vector, a quarter and so on: outside AVX-512 a masked store takes as long as twenty others.
+    """
+    lanes, done = value.type.count, 0
+    if lanes > WIDEST_IN_PARTS and count < lanes:
+        _store_masked(builder, value, to, count, align)
+        return
+    while done < count:
+        part = next(n for n in (lanes, 8, 4, 2, 1) if n <= count - done)
+        where = ir.Constant(ir.VectorType(I32, part), [*range(done, done + part)])
+        lane = value if part == lanes else builder.shuffle_vector(value, value, where)
+        place = builder.gep(to, [I64(done)])
+        builder.store(lane, builder.bitcast(place, lane.type.as_pointer()), align=align)
+        done += part
+
+
+def _store_masked(builder: ir.IRBuilder, value: ir.Value, to: ir.Value, count: int, align: int) -> None:
+    kind, lanes, pointer = value.type, value.type.count, value.type.as_pointer()
+    mask = ir.Constant(ir.VectorType(I1, lanes), [i < count for i in range(lanes)])
+    name = f"llvm.masked.store.v{lanes}{kind.element.intrinsic_name}.p0"
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(ir.VoidType(), [kind, pointer, I32, mask.type]), name
+    )
+    builder.call(function, [value, builder.bitcast(to, pointer), I32(align), mask])
 
 
 class _Builder:
@@ -171,13 +201,9 @@ class _Builder:
         return self.builder.call(load, [pointer, I32(4), mask, zero])
 
     def _store(self, value: ir.Value, start: ir.Value, v: int) -> None:
-        pointer = self._vector(start, v)
-        if (mask := self._mask(v)) is None:
-            self.builder.store(value, pointer, align=4)
-            return
-        kinds = [self.vector, pointer.type, I32, mask.type]
-        store = self._declare(f"llvm.masked.store.v{self.spec.lanes}f32.p0", ir.VoidType(), kinds)
-        self.builder.call(store, [value, pointer, I32(4), mask])
+        spec = self.spec
+        pointer = self.builder.gep(start, [I64(v * spec.lanes)])
+        store_lanes(self.builder, value, pointer, spec.last_lanes if v == spec.vectors - 1 else spec.lanes, 4)
 
     def _broadcast(self, value: ir.Value) -> ir.Value:
         undefined = ir.Constant(self.vector, ir.Undefined)
