@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
+
+from threadpoolctl import threadpool_limits
 
 from glassnet.errors import ConfigError, MissingEngineError, did_you_mean
 
 BACKENDS = ("auto", "reference", "compiled")
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """BLAS cuts sums by its number of threads: with one, bits do not depend on the machine's cores."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def choose_backend(name: str) -> str:

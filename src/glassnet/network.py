@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from glassnet.backends import choose_backend
+from glassnet.backends import choose_backend, one_blas_thread
 from glassnet.errors import ConfigError, DataError, MissingEngineError, ShapeError
 from glassnet.layers.base import Layer
 from glassnet.layers.chain import Chain, Layers
@@ -185,8 +185,13 @@ class Sequential(Chain):
                 if self.backend == "compiled":
                     raise
                 log.info("Predicting on the reference backend: %s", error)
-        made: Callable[[np.ndarray], np.ndarray] = (lambda x: x) if feed is None else self.inputs
-        return lambda x: ReferenceOps().call(self, made(x), False)[0]
+
+        def run(images: np.ndarray) -> np.ndarray:
+            x = images if feed is None else self.inputs(images)
+            with one_blas_thread():
+                return ReferenceOps().call(self, x, False)[0]
+
+        return run
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_predictors": {}}  # a copy records its own

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from glassnet.backends import choose_backend
+from glassnet.backends import choose_backend, one_blas_thread
 from glassnet.data import Split
 from glassnet.errors import MissingEngineError
 from glassnet.losses import Loss
@@ -152,9 +151,7 @@ class ReferenceStepper:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        # BLAS cuts sums by its number of threads: with one, bits do not depend on the machine's cores.
-        # Overflow is no warning here: `guard` stops the step.
-        with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):
+        with one_blas_thread(), np.errstate(all="ignore"):  # overflow is no warning: `guard` stops the step
             yield
 
     def accumulate(self, part: Part, *, step: int) -> tuple[Array, Array]:
