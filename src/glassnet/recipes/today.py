@@ -98,7 +98,7 @@ RECIPES = (
     ),
     Recipe(
         name="photos",
-        about="The same photos with what `glassnet train` chooses by itself",
+        about="Photos of dogs, pandas and birds: what `glassnet train` chooses",
         config=TrainConfig(
             data="animals_224",
             data_options={"size": 128, "channels": "RGB", "split_files": SPLIT_FILES},
