@@ -125,7 +125,6 @@ RECIPES = (
         name="photos-from-scratch-batch-norm",
         about="Its open problem, batch normalisation: beside augmentation",
         published=Published(SOURCE),
-        today="",
         network=partial(network, norm=partial(gn.BatchNorm2d, momentum=MOMENTUM)),
     ),
     replace(
@@ -133,7 +132,6 @@ RECIPES = (
         name="photos-from-scratch-dropout",
         about="Its open problem, dropout: drawn anew at every step",
         published=Published(SOURCE),
-        today="",
         network=partial(network, dropout=partial(gn.Dropout, RATE)),
     ),
 )

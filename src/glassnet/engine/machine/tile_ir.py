@@ -34,7 +34,7 @@ def tile_module(spec: TileSpec, symbol: str) -> ir.Module:
 def store_lanes(builder: ir.IRBuilder, value: ir.Value, to: ir.Value, count: int, align: int) -> None:
     """Put the first `count` lanes of a vector behind the pointer `to` at one of them, and nothing else.
 
-    Half of a vector, a quarter and so on: outside AVX-512 a masked store takes as long as a dozen others.
+    Half of a vector, a quarter and so on: outside AVX-512 masked stores are slow.
     """
     lanes, done = value.type.count, 0
     if lanes > WIDEST_IN_PARTS and count < lanes:
