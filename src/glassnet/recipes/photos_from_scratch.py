@@ -10,8 +10,9 @@ Not as published: validation and the choice of weights come once an epoch, 600 s
 flipped in this order, there in random order. Channels are RGB, there BGR: as the first filters are drawn
 alike for every channel, that is no more than another seed.
 
-Its open problem, batch normalisation and dropout, are the two other recipes; what went wrong there is
-measured in `photos_study`.
+Its open problem, batch normalisation and dropout, are the two other recipes: at the higher rate that
+normalised layers bear, in less than a fifth of the photos. What went wrong there is measured in
+`photos_study`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from glassnet.data.augment import Augment
 from glassnet.data.catalog import place_of, user_folder
 from glassnet.errors import DataError
 from glassnet.recipes.base import Published, Recipe, scaled
+from glassnet.schedules import Cosine
 from glassnet.settings.settling import load_data
 from glassnet.train import TrainConfig
 
@@ -37,10 +39,8 @@ SPLIT_FILES = {"train": "split_train.txt", "valid": "split_valid.txt", "test": "
 EPOCHS = 667
 """Of 600 steps: 400,200."""
 
-MOMENTUM = 0.01
-"""Of the running statistics, which are then those of some 100 batches; at 0.1, of 10, which is 40 photos."""
-RATE = 0.4
-"""Of dropout, as published."""
+RATE = 0.2
+"""Of dropout, half the published one: with augmentation, few photos are learnt by heart."""
 
 
 def network(
@@ -118,20 +118,33 @@ SYSTEM = Recipe(
     today="photos",
 )
 
+HIGH_RATE = SETTINGS.model_copy(
+    update={
+        "epochs": 120,
+        "early_stopping": 120,
+        "batch_size": 16,
+        "optimizer": gn.SGD(lr=0.01, momentum=0.9),
+        "schedule": Cosine(),
+    }
+)
+"""What normalised layers bear; chosen on the validation photos, with seed 0 and 40 epochs."""
+
+NORMALISED = replace(
+    SYSTEM,
+    name="photos-from-scratch-batch-norm",
+    about="Its open problem, batch normalisation: 18,000 steps of 16 photos",
+    published=Published(SOURCE),
+    config=HIGH_RATE,
+    network=partial(network, norm=gn.BatchNorm2d),
+)
+
 RECIPES = (
     SYSTEM,
+    NORMALISED,
     replace(
-        SYSTEM,
-        name="photos-from-scratch-batch-norm",
-        about="Its open problem, batch normalisation: beside augmentation",
-        published=Published(SOURCE),
-        network=partial(network, norm=partial(gn.BatchNorm2d, momentum=MOMENTUM)),
-    ),
-    replace(
-        SYSTEM,
+        NORMALISED,
         name="photos-from-scratch-dropout",
-        about="Its open problem, dropout: drawn anew at every step",
-        published=Published(SOURCE),
-        network=partial(network, dropout=partial(gn.Dropout, RATE)),
+        about="Its open problem, dropout: the same, and dropout that draws anew at every step",
+        network=partial(network, norm=gn.BatchNorm2d, dropout=partial(gn.Dropout, RATE)),
     ),
 )

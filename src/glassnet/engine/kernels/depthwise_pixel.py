@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernels.vectors import F32, I64, Vectors, word_at
+from glassnet.engine.kernels.vectors import F32, I64, Vectors, repeat, word_at
 from glassnet.engine.machine.kernel import intrinsic
 
 
@@ -75,40 +75,25 @@ def depthwise_sums(channels: int, taps: int, widest: int, shared: bool = False) 
         places = [builder.add(to, w_step) for _, w_step in steps]
         zero = vectors.constant(F32, 0.0)
         start = [zero if shared else vectors.load(F32, dw, place, v) for place in places for v in vectors]
-        before, body = builder.block, builder.append_basic_block()
-        after = builder.append_basic_block()
-        builder.cbranch(builder.icmp_signed(">", width, I64(0)), body, after)
-        builder.position_at_end(body)
-        j = builder.phi(I64)
-        sums = [builder.phi(value.type) for value in start]
-        x_here = builder.add(at, builder.mul(j, x_pixel))
-        dy_here = builder.add(from_, builder.mul(j, dy_pixel))
-        gradients = [vectors.load(F32, dy, dy_here, v) for v in vectors]
-        new = []
-        for t, (x_step, _) in enumerate(steps):
-            place = builder.add(x_here, x_step)
-            for i, v in enumerate(vectors):
-                old = sums[t * len(gradients) + i]
-                new.append(vectors.fma(vectors.load(F32, x, place, v), gradients[i], old))
-        following = builder.add(j, I64(1))
-        for phi, first, later in zip([j, *sums], [I64(0), *start], [following, *new], strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, body)
-        builder.cbranch(builder.icmp_signed("<", following, width), body, after)
-        builder.position_at_end(after)
-        ends = []
-        for first, later in zip(start, new, strict=True):
-            end = builder.phi(first.type)
-            end.add_incoming(first, before)
-            end.add_incoming(later, body)
-            ends.append(end)
-        for t, place in enumerate(places):
-            for i, v in enumerate(vectors):
-                end = ends[t * len(gradients) + i]
+
+        def pixel(j: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            x_here = builder.add(at, builder.mul(j, x_pixel))
+            dy_here = builder.add(from_, builder.mul(j, dy_pixel))
+            gradients = [vectors.load(F32, dy, dy_here, v) for v in vectors]
+            old, new = iter(sums), []
+            for x_step, _ in steps:
+                place = builder.add(x_here, x_step)
+                for v, gradient in zip(vectors, gradients, strict=True):
+                    new.append(vectors.fma(vectors.load(F32, x, place, v), gradient, next(old)))
+            return new
+
+        ends = iter(repeat(builder, width, start, pixel))
+        for place in places:
+            for v in vectors:
                 if shared:
-                    vectors.add_all(end, dw, place)
+                    vectors.add_all(next(ends), dw, place)
                 else:
-                    vectors.store(F32, end, dw, place, v)
+                    vectors.store(F32, next(ends), dw, place, v)
 
     @intrinsic(lower)
     def run(table, x, at, x_pixel, dy, from_, dy_pixel, width, dw, to) -> None:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from glassnet.engine.kernels.group_norm import ONE
 from glassnet.engine.kernels.image import ZERO, clear_halo, place
-from glassnet.engine.kernels.norm import ONE
 from glassnet.engine.machine.kernel import f32, i64, kernel
 
 

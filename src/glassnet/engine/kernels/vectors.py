@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from llvmlite import ir
 
@@ -89,3 +89,30 @@ class Vectors:
 def word_at(builder: ir.IRBuilder, words: ir.Value, index: int) -> ir.Value:
     """Number `index` of an array of int64."""
     return builder.load(builder.gep(builder.bitcast(words, I64.as_pointer()), [I64(index)]))
+
+
+def repeat(
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    start: list[ir.Value],
+    turn: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """What `start` becomes when turn(i, values) gives the next values, for i below `count`; in registers."""
+    before, body, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+    builder.cbranch(builder.icmp_signed(">", count, I64(0)), body, after)
+    builder.position_at_end(body)
+    i = builder.phi(I64)
+    values = [builder.phi(value.type) for value in start]
+    new = turn(i, [*values])
+    following = builder.add(i, I64(1))
+    for phi, first, later in zip([i, *values], [I64(0), *start], [following, *new], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+    last = builder.block
+    builder.position_at_end(after)
+    ends = [builder.phi(value.type) for value in start]
+    for end, first, later in zip(ends, start, new, strict=True):
+        end.add_incoming(first, before)
+        end.add_incoming(later, last)
+    return ends

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from glassnet.engine.kernels import image, layer_norm, norm, pool
+from glassnet.engine.kernels import batch_norm as batch_kernels
+from glassnet.engine.kernels import group_norm as group_kernels
+from glassnet.engine.kernels import image, layer_norm, pool
 from glassnet.engine.kernels.activation import elementwise as elementwise_kernel
 from glassnet.engine.kernels.conv import mask_by_output
 from glassnet.engine.kernels.feed import dropout as dropout_kernel
@@ -182,8 +184,8 @@ def batch_norm_statistics(operation: Operation, context: Context) -> list[Step]:
     parts = context.leaf_sums(5 * channels).reshape(-1, 5, channels)
     merge = (parts, context.array(mean), context.array(var), context.slots.samples, context.chunk)
     return [
-        Step(norm.batch_statistics, (span(x), *_pixels(context, x), parts)),
-        Step(norm.merge_statistics, merge, "batch", units=channels),
+        Step(batch_kernels.batch_statistics(context.cpu.lanes), (span(x), *_pixels(context, x), parts)),
+        Step(batch_kernels.merge_statistics, merge, "batch", units=channels),
     ]
 
 
@@ -194,7 +196,7 @@ def batch_norm_running(operation: Operation, context: Context) -> list[Step]:
     context.arrays.update(zip(operation.outputs, pending, strict=True))
     settings = operation.settings
     arguments = (mean, var, *pending, settings["momentum"], settings["values"], context.slots.samples)
-    return [Step(norm.running_statistics, arguments, "batch", units=len(mean))]
+    return [Step(batch_kernels.running_statistics, arguments, "batch", units=len(mean))]
 
 
 @lowers("set_state")
@@ -209,7 +211,7 @@ def batch_norm(operation: Operation, context: Context) -> list[Step]:
     factors = context.factors[operation] = aligned(2 * gamma.size, np.float32).reshape(2, -1)
     scale = (mean, var, gamma, beta, operation.settings["eps"], factors)
     return [
-        Step(norm.batch_norm_scale, scale, "batch", units=gamma.size),
+        Step(batch_kernels.batch_norm_scale, scale, "batch", units=gamma.size),
         _scaled(operation, operation, context),
     ]
 
@@ -224,7 +226,7 @@ def _scaled(operation: Operation, source: Operation, context: Context) -> Step:
     x, y = operation.inputs[0], operation.outputs[0]
     relu = source.settings.get("activation") == "relu"
     arguments = (span(x), span(y), context.factors[source], *_pixels(context, x), relu)
-    return Step(norm.scale_channels, arguments)
+    return Step(batch_kernels.scale_channels(context.cpu.lanes), arguments)
 
 
 @lowers("batch_norm_parameter_grads")
@@ -236,11 +238,11 @@ def batch_norm_parameter_grads(operation: Operation, context: Context) -> list[S
     finish = (sums, context.array(var), operation.settings["eps"], dgamma, dbeta)
     return [
         Step(
-            norm.batch_norm_parameter_sums,
+            batch_kernels.batch_norm_parameter_sums(context.cpu.lanes),
             (span(dy), span(x), context.array(mean), parts, *_pixels(context, x)),
         ),
         sum_leaves_into(parts, sums, context),
-        Step(norm.batch_norm_parameter_grads, finish, "batch", units=dgamma.size),
+        Step(batch_kernels.batch_norm_parameter_grads, finish, "batch", units=dgamma.size),
     ]
 
 
@@ -265,9 +267,9 @@ def batch_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
         factors,
     )
     return [
-        Step(norm.batch_norm_grad_scale, scale, "batch", units=gamma.shape[0]),
+        Step(batch_kernels.batch_norm_grad_scale, scale, "batch", units=gamma.shape[0]),
         Step(
-            norm.batch_norm_input_grad,
+            batch_kernels.batch_norm_input_grad(context.cpu.lanes),
             (span(dy), span(x), span(operation.outputs[0]), factors, height, width),
         ),
     ]
@@ -286,7 +288,7 @@ def group_norm(operation: Operation, context: Context) -> list[Step]:
     groups, eps = operation.settings["groups"], operation.settings["eps"]
     mean.shape = (mean.shape[0], 2, groups)
     arguments = (span(x), context.array(gamma), context.array(beta), span(y), _statistics(mean, groups), eps)
-    return [Step(norm.group_norm, (*arguments, *_pixels(context, x)))]
+    return [Step(group_kernels.group_norm, (*arguments, *_pixels(context, x)))]
 
 
 @lowers("group_norm_parameter_grads")
@@ -295,7 +297,9 @@ def group_norm_parameter_grads(operation: Operation, context: Context) -> list[S
     statistics = _statistics(mean, operation.settings["groups"])
     size = operation.outputs[0].shape[0]
     parts = context.leaf_sums(2 * size)
-    step = Step(norm.group_norm_parameter_sums, (span(dy), span(x), statistics, parts, *_pixels(context, x)))
+    step = Step(
+        group_kernels.group_norm_parameter_sums, (span(dy), span(x), statistics, parts, *_pixels(context, x))
+    )
     return [step, _halves(parts, operation, context)]
 
 
@@ -313,7 +317,7 @@ def group_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     assert gamma is not None
     statistics = _statistics(mean, operation.settings["groups"])
     arguments = (span(dy), span(x), context.array(gamma), statistics, span(operation.outputs[0]))
-    return [Step(norm.group_norm_input_grad, (*arguments, *_pixels(context, x)))]
+    return [Step(group_kernels.group_norm_input_grad, (*arguments, *_pixels(context, x)))]
 
 
 @lowers("layer_norm")
