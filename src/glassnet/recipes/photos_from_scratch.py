@@ -114,7 +114,6 @@ SYSTEM = Recipe(
     network=network,
     read=photos,
     prepare=scaled,
-    required=0.90,
     today="photos",
 )
 
@@ -136,6 +135,7 @@ NORMALISED = replace(
     published=Published(SOURCE),
     config=HIGH_RATE,
     network=partial(network, norm=gn.BatchNorm2d),
+    required=0.90,
 )
 
 RECIPES = (

@@ -81,7 +81,6 @@ UNAUGMENTED = replace(
     about="As published, on photos as they are",
     published=Published(SOURCE),
     config=SETTINGS.model_copy(update={"augment": Augment(), "epochs": 50, "early_stopping": 0}),
-    required=None,
 )
 NORMALISED = replace(
     UNAUGMENTED,
