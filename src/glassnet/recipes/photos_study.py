@@ -126,7 +126,7 @@ STUDY = {  # recipe -> validation accuracy there, and what it shows
     "photos-unaugmented-published-dropout": ("-", "channels that never learnt are switched on in evaluation"),
     "photos-unaugmented-dropout": ("-", "as many channels, drawn anew at every step"),
     "photos-from-scratch": ("91.3 %", "what augmentation gives"),
-    "photos-high-rate": ("-", "no channel is left that is not dead: one class for all photos"),
+    "photos-high-rate": ("-", "half of the channels die in the first steps"),
     "photos-from-scratch-batch-norm": ("-", "batch normalisation beside augmentation, at that rate"),
     "photos-from-scratch-dropout": ("-", "dropout beside both"),
 }
