@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassnet.engine.machine import cpu as cpus
-from glassnet.engine.machine import kernel
+from glassnet.engine.machine import kernel, peak
 from glassnet.engine.machine import llvm as codegen
 from glassnet.engine.machine.kernel import f32, i64
 from glassnet.engine.machine.peak import measure_peak
@@ -236,3 +237,12 @@ def test_shapes_of_known_channels():
 def test_peak_is_that_of_a_processor(monkeypatch):
     monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
     assert 1e9 < measure_peak(seconds=1e-4) < 1e12
+
+
+def test_the_peak_is_that_of_runs_that_were_not_interrupted(monkeypatch):
+    """By a clock of 1 us a run, but 5 ms where another process had the core."""
+    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
+    ticks = iter(np.cumsum([step for run in range(99) for step in (0, 5e-3 if run == 1 else 1e-6)]))
+    monkeypatch.setattr(peak, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    alone = 2 * cpus.host().lanes * peak._CHAINS * 1000 / 1e-6
+    assert measure_peak(seconds=5e-3) >= alone * (1 - 1e-6)
