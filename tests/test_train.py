@@ -189,6 +189,21 @@ def test_the_best_weights_are_restored_after_the_last_epoch_too():
     assert run.val.loss == min(record.val_loss for record in run.history)
 
 
+def test_accuracy_can_be_monitored():
+    """At this rate the loss is lowest early, long before the highest accuracy; equal ones go by the loss."""
+    data = Dataset("few", train=DATA.train[:60], val=DATA.train[60:200])
+    settings = {"epochs": 40, "early_stopping": 10, "optimizer": gn.SGD(lr=1.0)}
+    by_loss, recorder, net = fit(network(), data, **settings), Recorder(), network()
+    run = fit(net, data, monitor="accuracy", callbacks=[recorder], **settings)
+    highest = max(record.val_accuracy for record in run.history)
+    equals = [record for record in run.history if record.val_accuracy == highest]
+    assert run.best_epoch == min(equals, key=lambda record: record.val_loss).epoch != by_loss.best_epoch
+    assert len(equals) > 1 and run.stopped == "no higher validation accuracy in 10 epochs"
+    for name, array in net.store.tensors().items():
+        np.testing.assert_array_equal(array, recorder.weights[run.best_epoch - 1][name])
+    assert run.val.accuracy == highest > by_loss.val.accuracy
+
+
 # Ctrl-C
 
 

@@ -9,6 +9,7 @@ from glassnet.errors import FileFormatError
 from glassnet.recipes import RECIPES, Recipe, Result, photos_study
 from glassnet.recipes.photos_study import STUDY
 from glassnet.recipes.result import SeedResult
+from glassnet.runs.records import rank
 
 BEGIN, END = "<!-- table: glassnet recipe page -->\n", "<!-- end of the table -->"
 STUDY_BEGIN = "<!-- study: glassnet recipe page -->\n"
@@ -59,9 +60,10 @@ def study_row(name: str, result: Result) -> tuple[str, ...]:
 
 
 def kept(run: SeedResult, settings: dict[str, Any]) -> dict[str, Any]:
-    """The epoch whose weights the run kept: the one of the lowest validation loss, or the last."""
+    """The epoch whose weights the run kept: the one that early stopping goes back to, or the last."""
     if settings["early_stopping"]:
-        return min(run.curve, key=lambda epoch: epoch["val_loss"])
+        monitor = settings.get("monitor", "loss")  # results from before there was a choice have none
+        return min(run.curve, key=lambda epoch: rank(monitor, epoch["val_loss"], epoch["val_accuracy"]))
     return run.curve[-1]
 
 

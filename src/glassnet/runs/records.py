@@ -53,13 +53,19 @@ class EpochRecord:
         """The loss that tells epochs apart: on the validation split, else in training."""
         return self.loss if self.val_loss is None else self.val_loss
 
+    @property
+    def watched_accuracy(self) -> float:
+        """Of the same images."""
+        return self.accuracy if self.val_accuracy is None else self.val_accuracy
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished or interrupted training run.
 
     val, test: the network as it was left, on those splits; None without the split, or when interrupted.
-    best_epoch: the one with the lowest validation (else training) loss, 0 before the first is whole.
+    best_epoch: the one with the lowest validation (else training) loss, or as `config.monitor` has it the
+    highest accuracy; 0 before the first is whole.
     seconds: training and validation, not the evaluation at the end. stopped: why it ended early, or None.
     warnings: what was said of its health.
     """
@@ -76,9 +82,15 @@ class Run:
     warnings: tuple[str, ...] = ()
 
 
-def best_epoch(history: list[EpochRecord]) -> int:
-    """The first epoch with the lowest watched loss, 0 where there is none."""
-    return min(history, key=lambda record: record.watched).epoch if history else 0
+def best_epoch(history: list[EpochRecord], monitor: str) -> int:
+    """The first epoch with the best watched figure, 0 where there is none."""
+    ranks = [rank(monitor, record.watched, record.watched_accuracy) for record in history]
+    return history[ranks.index(min(ranks))].epoch if history else 0
+
+
+def rank(monitor: str, loss: float, accuracy: float) -> tuple[float, float]:
+    """Lower is better. Of equal accuracies, as a few hundred images often give, the lower loss is better."""
+    return (-accuracy if monitor == "accuracy" else 0.0), loss
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:

@@ -75,12 +75,13 @@ def headline(run: Run, data: Dataset, judged: Judgement | None) -> list[str]:
         )
     stopped = f" Stopped early: {run.stopped}." if run.stopped else ""
     epochs = f"{len(run.history)} epoch{'s' * (len(run.history) != 1)}"
+    best = {"loss": "lowest watched loss", "accuracy": "highest watched accuracy"}
     return [
         html.paragraph(lead, "lead"),
         html.paragraph(
             f"{', '.join(sizes)} images of {len(data.classes)} classes. {epochs} in "
             f"{timedelta(seconds=round(run.seconds))} on the {run.backend} backend; epoch {run.best_epoch} "
-            f"had the lowest watched loss.{stopped}"
+            f"had the {best[run.config.monitor]}.{stopped}"
         ),
         *(html.paragraph(warning, "warning") for warning in run.warnings),
         *(html.paragraph(warning, "warning") for warning in (data.report.warnings if data.report else ())),

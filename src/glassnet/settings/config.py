@@ -105,6 +105,8 @@ class TrainConfig(BaseModel):
     data: what `glassnet.data.load` takes, with data_options: such as size = 96 or strict = true for photos.
     model: a name in `glassnet.models`, with model_options such as width = 48; or instead `layers`:
     tables with a type and its settings.
+    early_stopping: epochs without a better validation, which is by `monitor` a lower "loss" or a higher
+    "accuracy" (of equal ones, as few images give, the lower loss); the best weights are kept.
     sampling: each image once an epoch, or as many of each class ("balanced"): see BatchPlan.
     seed: of shuffling, hold-out and dropout; and of the first weights, unless init_seed is given.
     ema: decay of the moving average of weights that is evaluated and kept; after few steps it is shorter.
@@ -137,6 +139,7 @@ class TrainConfig(BaseModel):
     clip_on: Literal["mean", "sum"] = "mean"
     accumulate: int = Field(default=1, ge=1)
     early_stopping: int = Field(default=0, ge=0)
+    monitor: Literal["loss", "accuracy"] = "loss"
     augment: Annotated[InstanceOf[Augment], BeforeValidator(augmentation)] = Augment()
     ema: float = Field(default=0.0, ge=0, lt=1)
     progressive: list[Annotated[float, Field(gt=0, lt=1)]] = []

@@ -35,8 +35,8 @@ class Training:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the lowest watched loss so far."""
-        return best_epoch(self.history)
+        """The epoch with the best monitored figure so far."""
+        return best_epoch(self.history, self.config.monitor)
 
 
 class Callback:
@@ -66,7 +66,7 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when the watched loss has not been lower for `patience` epochs, and restore the best weights.
+    """Stop when the monitored figure has not been better for `patience` epochs; restore the best weights.
 
     An interrupted run keeps the weights of its last step.
     """
@@ -85,7 +85,8 @@ class EarlyStopping(Callback):
         if training.best_epoch == record.epoch:
             self.best = training.net.store.snapshot()
         elif record.epoch - training.best_epoch >= self.patience:
-            training.stop = f"no lower validation loss in {self.patience} epochs"
+            better = {"loss": "lower validation loss", "accuracy": "higher validation accuracy"}
+            training.stop = f"no {better[training.config.monitor]} in {self.patience} epochs"
 
     def on_train_end(self, training: Training) -> None:
         if self.best and not training.interrupted:

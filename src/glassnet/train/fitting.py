@@ -60,6 +60,7 @@ def fit(
     accumulate: int = 1,
     sample_weight: ArrayLike | None = None,
     early_stopping: int | None = None,
+    monitor: str = "loss",
     augment: Augment | None = None,
     ema: float = 0.0,
     progressive: Sequence[float] = (),
@@ -83,7 +84,8 @@ def fit(
     summed loss. clip_norm: bound on the norm of all gradients together.
     accumulate: parts that a batch is computed in, one after another; the result is that of the whole batch.
     sample_weight: one number for each training image.
-    early_stopping: epochs to wait for a lower validation loss; the best weights are then restored.
+    early_stopping: epochs to wait for a better validation; the best weights are then restored.
+    monitor: what is better there: a lower "loss", or a higher "accuracy" (and of equals the lower loss).
     augment: what may happen to training images, drawn anew for each step and sample.
     ema: decay of a moving average of the weights (0.999), which is then evaluated and kept in their place.
     progressive: input sizes in the first part of the run, as parts of the whole size.
@@ -112,6 +114,7 @@ def fit(
         clip_on=clip_on,
         accumulate=accumulate,
         early_stopping=early_stopping or 0,
+        monitor=monitor,
         augment=augment or Augment(),
         ema=ema,
         progressive=[*progressive],
