@@ -30,11 +30,9 @@ def pool_pixel(channels: int, widest: int) -> Callable[..., None]:
             place: ir.Value = vectors.constant(I16, 0)
             for number, (at, step) in enumerate(((a, channels), (b, 0), (b, channels)), 1):
                 value = vectors.load(F32, x, at, start, step)
-                greater = builder.fcmp_ordered(">", value, best)
-                new_nan = builder.and_(
-                    builder.fcmp_unordered("uno", value, value), builder.fcmp_ordered("ord", best, best)
+                wins = builder.and_(
+                    builder.fcmp_unordered(">", value, best), builder.fcmp_ordered("ord", best, best)
                 )
-                wins = builder.or_(greater, new_nan)
                 best = builder.select(wins, value, best)
                 place = builder.select(wins, vectors.constant(I16, number), place)
             vectors.store(F32, best, y, to, start)
