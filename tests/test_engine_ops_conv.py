@@ -14,6 +14,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from engines import compiled, exact, whole
+from glassnet.engine.lowering import conv_input_grad
+from glassnet.engine.lowering.conv_input_grad import by_runs
 from glassnet.engine.machine.cpu import host
 from glassnet.ops.activations import relu
 from glassnet.shapes import Geometry, geometry
@@ -101,6 +103,31 @@ def test_conv2d_on_narrow_vectors(problem, seed):
 
 
 @settings(max_examples=40)
+@given(geometries(), SEEDS)
+@example((Geometry((13, 13), (5, 5)), 10, 16), 0)
+@example((Geometry((9, 9), (4, 4), (2, 1), padding=(3, 2, 0, 0)), 3, 8), 0)
+@example((Geometry((3, 40), (2, 2), padding=(1, 1, 0, 0)), 2, 3), 0)
+@example((Geometry((1, 4), (1, 2), (3, 1), padding=(1, 1, 0, 0)), 2, 3), 0)
+def test_conv2d_input_grad_by_runs(problem, seed):
+    """Wherever it can go that way, also where the other is quicker: one row, two rows, none that is read."""
+    shape, c, o = problem
+    shape = dataclasses.replace(
+        shape, dilation=(shape.dilation[0], 1), padding=(*shape.padding[:2], 0, 0), groups=1
+    )
+    assume(min(shape.output) > 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv_input_grad, "LOADING", 0.0)
+        assert by_runs(shape, c, host())
+        check_conv((shape, c, o), 2, 2, seed)
+
+
+def test_runs_are_chosen_where_they_fill_vectors():
+    few, padded = Geometry((13, 13), (5, 5)), Geometry((13, 13), (5, 5), padding=(2, 2, 2, 2))
+    assert by_runs(few, 10, host()) and not by_runs(padded, 10, host())
+    assert not by_runs(Geometry((32, 32), (3, 3)), 16, host())
+
+
+@settings(max_examples=40)
 @given(geometries(), st.integers(1, 2), st.integers(0, 4), st.booleans(), SEEDS)
 @example((Geometry((28, 28), (3, 3)), 1, 1), 1, 0, True, 0)
 @example((Geometry((30, 7), (3, 2), (2, 1), (2, 2), (1, 0, 0, 1)), 1, 1), 2, 3, False, 0)
@@ -115,7 +142,7 @@ def test_conv2d_of_one_channel_in_any_vectors(lanes):
     check_conv((Geometry((28, 28), (3, 3)), 1, 1), 2, 2, 0, cpu=host().limited(lanes))
 
 
-@pytest.mark.parametrize(("batch", "capacity"), [(1, 1), (2, 4), (1, 40), (7, 40), (40, 40)])
+@pytest.mark.parametrize(("batch", "capacity"), [(1, 1), (2, 4), (1, 40), (7, 40), (40, 40), (150, 150)])
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [(1, 1), (3, 10), (17, 100), (300, 256), (1024, 10), (65, 1025), (2051, 128)]
 )

@@ -10,6 +10,10 @@ from glassnet.engine.kernels.image import ZERO, clear_halo
 from glassnet.engine.machine.kernel import f32, i64, kernel
 from glassnet.engine.machine.tile import call_tile
 
+SAMPLES = 64
+TILES = 48
+"""Of which a linear layer's weight gradient sums up all tiles, before it goes on to the next."""
+
 
 @kernel
 def tile_rows(
@@ -32,7 +36,8 @@ def tile_rows(
     """Each output row of each sample from a table of tiles (address, offset in x, w, y and bias).
 
     rows: for each output row its offset in x and in w, R, the kernel rows that lie inside x there, and its
-    offset in y. sizes: S and K. strides: the steps of x (pixel, r, s, k), of w (r, s, k) and the pixel of y.
+    offset in y. sizes: S and K. strides: the steps of x (pixel, r, s, k), of w (r, s, k), the pixel of y, and
+    the outer steps of x and y, for tiles over more than one row.
     halo: (height, width) of y where its halo is to be cleared, (0, 0) where another step does.
     """
     for n in range(lo, hi):
@@ -47,14 +52,14 @@ def tile_rows(
                     (rows[i, 2], sizes[0], sizes[1]),
                     x,
                     x_start + rows[i, 0] + tiles[t, 1],
-                    (strides[0], 0),
+                    (strides[0], strides[8]),
                     (strides[1], strides[2], strides[3]),
                     w,
                     rows[i, 1] + tiles[t, 2],
                     (strides[4], strides[5], strides[6]),
                     y,
                     y_start + rows[i, 3] + tiles[t, 3],
-                    (strides[7], 0),
+                    (strides[7], strides[9]),
                     bias,
                     tiles[t, 4],
                 )
@@ -165,8 +170,8 @@ def fold_pixels(row: f32[1], total: f32[1], adding: i64[1], lo: i64, hi: i64) ->
 
 
 @kernel
-def rotate_weights(w: f32[4], taps: i64[2], groups: i64, wt: f32[1], lo: i64, hi: i64) -> None:
-    """wt[tap, o, c] = w[u, v, c, o] for each tap (u, v, offset in wt): the weights of a phase.
+def rotate_weights(w: f32[4], taps: i64[2], groups: i64, apart: i64, wt: f32[1], lo: i64, hi: i64) -> None:
+    """wt[tap, o, c] = w[u, v, c, o] for each tap (u, v, offset in wt), rows o being `apart`.
 
     With groups, o counts within its group and c over all input channels: wt[tap, o, g*C/groups + c].
     """
@@ -177,7 +182,7 @@ def rotate_weights(w: f32[4], taps: i64[2], groups: i64, wt: f32[1], lo: i64, hi
         for g in range(groups):
             for o in range(own):
                 for c in range(inputs):
-                    wt[start + (o * groups + g) * inputs + c] = w[u, v, c, g * own + o]
+                    wt[start + o * apart + g * inputs + c] = w[u, v, c, g * own + o]
 
 
 @kernel
@@ -190,7 +195,7 @@ def linear_rows(
     y: f32[2],
     y_at: i64,
     y_row: i64,
-    tiles: i64[2],
+    tiles: i64[3],
     columns: i64[2],
     inner: i64,
     samples: i64[1],
@@ -200,28 +205,28 @@ def linear_rows(
 ) -> None:
     """y = x w + b: samples are the rows of a tile. Work units are samples, or columns (`by_column`) of all.
 
-    tiles: (rows, address for each kind of column), rows falling to 1. columns: (kind, first output).
+    tiles: for each kind of column (rows, address), rows falling to 1. columns: (kind, first output, where its
+    weights start in w, and how far apart those of two inputs lie).
     """
     from_column, to_column, from_row, to_row = 0, columns.shape[0], lo, hi
     if by_column:
         from_column, to_column, from_row, to_row = lo, hi, 0, samples[0]
-    outputs = w.shape[0] // inner
     for t in range(from_column, to_column):
         n = from_row
-        o = columns[t, 1]
-        for size in range(tiles.shape[0]):
-            rows = tiles[size, 0]
+        kind, o = columns[t, 0], columns[t, 1]
+        for size in range(tiles.shape[1]):
+            rows = tiles[kind, size, 0]
             while to_row - n >= rows:
                 call_tile(
-                    tiles[size, 1 + columns[t, 0]],
+                    tiles[kind, size, 1],
                     (1, 1, inner),
                     x,
                     (n % x.shape[0]) * x.shape[1] + x_at,
                     (x.shape[1], 0),
                     (0, 0, 1),
                     w,
-                    o,
-                    (0, 0, outputs),
+                    columns[t, 2],
+                    (0, 0, columns[t, 3]),
                     y,
                     (n % y.shape[0]) * y.shape[1] + y_at + o,
                     (y.shape[1], 0),
@@ -248,35 +253,53 @@ def linear_weight_grad(
 ) -> None:
     """dw[i, o] = sum over all n of x[n, i] * dy[n, o], or += where `adding`; a unit is a tile of the table.
 
-    tiles: (starting at zero, at dw; first input, first output). No leaves: each unit sums over n in order.
+    tiles: (starting at zero, at dw; first input, first output). No leaves: each unit sums over n in order,
+    a few samples of all tiles after another, so that they stay in the cache.
     """
-    for t in range(lo, hi):
-        call_tile(
-            tiles[t, 1] if adding[0] else tiles[t, 0],
-            (1, 1, samples[0]),
-            x,
-            x_at + tiles[t, 2],
-            (1, 0),
-            (0, 0, x.shape[1]),
-            dy,
-            dy_at + tiles[t, 3],
-            (0, 0, dy.shape[1]),
-            dw,
-            tiles[t, 2] * dw.shape[1] + tiles[t, 3],
-            (dw.shape[1], 0),
-            dw,
-            0,
-        )
+    for start in range(lo, hi, TILES):
+        for n in range(0, samples[0], SAMPLES):
+            fresh = n == 0 and adding[0] == 0
+            for t in range(start, min(start + TILES, hi)):
+                call_tile(
+                    tiles[t, 0] if fresh else tiles[t, 1],
+                    (1, 1, min(SAMPLES, samples[0] - n)),
+                    x,
+                    n * x.shape[1] + x_at + tiles[t, 2],
+                    (1, 0),
+                    (0, 0, x.shape[1]),
+                    dy,
+                    n * dy.shape[1] + dy_at + tiles[t, 3],
+                    (0, 0, dy.shape[1]),
+                    dw,
+                    tiles[t, 2] * dw.shape[1] + tiles[t, 3],
+                    (dw.shape[1], 0),
+                    dw,
+                    0,
+                )
 
 
 @kernel
-def transpose(w: f32[2], wt: f32[2], lo: i64, hi: i64) -> None:
-    """wt[o, i] = w[i, o], for units of 16 rows i."""
-    for b in range(lo, hi):
-        start, end = 16 * b, min(16 * b + 16, w.shape[0])
+def pack(w: f32[2], panels: f32[1], table: i64[2], lo: i64, hi: i64) -> None:
+    """Some columns of w after others, row by row, so that a tile reads them as one run of memory.
+
+    table, a row a panel: (first column, columns, where it starts, how far apart its rows lie). Units are 16
+    rows of w.
+    """
+    for t in range(table.shape[0]):
+        first, width, start, apart = table[t, 0], table[t, 1], table[t, 2], table[t, 3]
+        for i in range(16 * lo, min(16 * hi, w.shape[0])):
+            for o in range(width):
+                panels[start + i * apart + o] = w[i, first + o]
+
+
+@kernel
+def pack_transposed(w: f32[2], panels: f32[1], table: i64[2], lo: i64, hi: i64) -> None:
+    """The same of the transposed w; units are panels."""
+    for t in range(lo, hi):
+        first, width, start, apart = table[t, 0], table[t, 1], table[t, 2], table[t, 3]
         for o in range(w.shape[1]):
-            for i in range(start, end):
-                wt[o, i] = w[i, o]
+            for i in range(width):
+                panels[start + o * apart + i] = w[first + i, o]
 
 
 @kernel

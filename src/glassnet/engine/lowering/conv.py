@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from glassnet.engine.kernels import conv, depthwise
-from glassnet.engine.kernels.image import clear_image
 from glassnet.engine.lowering.base import Context, lowers, span, sum_leaves_into
 from glassnet.engine.machine.tile import Columns, TileSpec, plan_rows, vector_shapes
-from glassnet.plan.passes.layout import Image, Phase, phases
+from glassnet.plan.passes.layout import Image
 from glassnet.plan.plan import Step
 from glassnet.plan.symbols import Operation, Symbol
 from glassnet.shapes import Geometry
@@ -109,12 +108,12 @@ def conv2d(operation: Operation, context: Context) -> list[Step]:
     else:
         extents, s_steps = (kw, own), (dw * c, own * o)
     block = kw * own * o
-    strides = (sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o)
-    rows = _kernel_rows([(u, u * dh - top) for u in range(kh)], sh, height, of, block, to.row)
-    return [_rows_step(context, x, w, bias, y, rows, tiles, extents, strides, (to.height, to.width), macs)]
+    strides = (sw * c, dh * of.row, s_steps[0], 1, block, s_steps[1], o, o, 0, 0)
+    rows = kernel_rows([(u, u * dh - top) for u in range(kh)], sh, height, of, block, to.row)
+    return [rows_step(context, x, w, bias, y, rows, tiles, extents, strides, (to.height, to.width), macs)]
 
 
-def _kernel_rows(
+def kernel_rows(
     taps: Sequence[tuple[int, int]], step: int, count: int, of: Image, block: int, down: int
 ) -> list[list[int]]:
     """(offset in x, in w, kernel rows, offset in y) of each output row.
@@ -130,7 +129,7 @@ def _kernel_rows(
     return rows
 
 
-def _rows_step(
+def rows_step(
     context: Context,
     x: Symbol,
     w: Symbol | np.ndarray,
@@ -151,110 +150,6 @@ def _rows_step(
 def ints(values: Any) -> np.ndarray:
     """A row of whole numbers."""
     return np.array([int(v) for v in values], np.int64)
-
-
-@lowers("conv2d_input_grad")
-def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
-    """Stride s: s*s dense convolutions of dy, each writing every s-th pixel of dx; the weights turned."""
-    dy, w = operation.inputs[:2]
-    assert dy is not None and w is not None
-    dx, geometry = operation.outputs[0], operation.settings["geometry"]
-    of, to = context.image(dy), context.image(dx)
-    groups, c, o = geometry.groups, to.channels, of.channels
-    steps: list[Step] = []
-    pairs = [(p, q) for p in phases(geometry, 0) for q in phases(geometry, 1)]
-    full = [(p, q) for p, q in pairs if p.taps and q.taps]
-    halo = (to.height, to.width)
-    if len(full) < len(pairs) or not full:
-        steps.append(Step(clear_image, (span(dx),)))
-        halo = (0, 0)
-    by_channel = is_depthwise(geometry, c, o)
-    macs = math.prod(geometry.output) * math.prod(w.shape)
-    if full and not by_channel:
-        turned, starts = _turn(w, full, groups, context)
-        steps.insert(0, turned)
-    for number, (p, q) in enumerate(full):
-        into = p.first * to.row + q.first * c
-        down_step, across_step = geometry.stride[0] * to.row, geometry.stride[1] * c
-        if by_channel:
-            taps = [
-                [i * of.row + j * o, (u * geometry.kernel[1] + v) * c] for u, i in p.taps for v, j in q.taps
-            ]
-            sizes = [p.count, q.count, of.row, o, down_step, across_step, False, *halo, into]
-            zero = np.zeros(c, np.float32)
-            arguments = (span(dy), context.flat(w), zero, span(dx), table(taps), ints(sizes))
-            kernel = depthwise.depthwise(c, len(taps), context.cpu.lanes)
-            steps.append(Step(kernel, arguments, macs=macs // len(full)))
-        else:
-            tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
-            block = len(q.taps) * (o // groups) * c
-            rows = _kernel_rows(p.taps, 1, p.count, of, block, down_step)
-            extents, s_steps = _phase_steps(q, groups, c, o)
-            down = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
-            strides = (o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step)
-            weights = turned.arguments[-1]
-            share = macs // len(full)
-            steps.append(
-                _rows_step(context, dy, weights, NOTHING, dx, rows, tiles, extents, strides, halo, share)
-            )
-        halo = (0, 0)
-    return steps
-
-
-def _turn(
-    w: Symbol, full: list[tuple[Phase, Phase]], groups: int, context: Context
-) -> tuple[Step, list[int]]:
-    """The step that turns the weights of every phase, and where each phase's begin."""
-    block = math.prod(w.shape[2:])
-    taps: list[list[int]] = []
-    starts = []
-    for p, q in full:
-        starts.append(len(taps) * block)
-        taps += [
-            [u, v, (len(taps) + i) * block]
-            for i, (u, v) in enumerate((u, v) for u, _ in p.taps for v, _ in q.taps)
-        ]
-    turned = aligned(len(taps) * block, np.float32)
-    arguments = (context.array(w), table(taps), groups, turned)
-    return Step(conv.rotate_weights, arguments, "prepare", units=len(taps)), starts
-
-
-def _phase_tiles(
-    context: Context,
-    q: Phase,
-    groups: int,
-    c: int,
-    o: int,
-    into: int,
-    across_step: int,
-    start: int,
-) -> list[list[int]]:
-    tiles = []
-    for g in range(groups):
-        for first, columns in columns_at(c // groups, context):
-            channel, j = g * (c // groups) + first, 0
-            for rows in plan_rows(q.count, columns.max_rows(context.cpu)):
-                enter = (q.taps[0][1] + j) * o + g * (o // groups)
-                tiles.append(
-                    [
-                        tile(context, rows, columns),
-                        enter,
-                        start + channel,
-                        into + j * across_step + channel,
-                        0,
-                    ]
-                )
-                j += rows
-    return tiles
-
-
-def _phase_steps(q: Phase, groups: int, c: int, o: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(S, K) and the steps of s in dy and in the turned weights: over a row's taps and dy's channels."""
-    own = o // groups
-    step = q.taps[1][1] - q.taps[0][1] if len(q.taps) > 1 else 1
-    if groups == 1 and step == 1:  # neighbours in dy and in the weights: one run of memory
-        return (1, len(q.taps) * o), (0, 0)
-    return (len(q.taps), own), (step * o, own * c)
 
 
 @lowers("conv2d_weight_grad")
@@ -283,10 +178,14 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
         return [step, sum_leaves_into(parts, total, context, adding=context.slots.adding)]
     tiles = []
     outer = (0, 0)
+    places = columns_at(o // groups, context)
+    in_one = dw == 1 and groups == 1 and kh > 1
+    if in_one and kh * kw * c <= Columns(1, 1, 1).max_rows(context.cpu):
+        places = [one for place in places for one in single(*place)]
     for g in range(groups):
-        for first, columns in columns_at(o // groups, context):
+        for first, columns in places:
             out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
-            if dw == 1 and groups == 1 and kh > 1 and kh * kw * c <= most:  # all weights in one tile
+            if in_one and kh * kw * c <= most:  # all weights in one tile
                 outer = (dh * of.row, kw * c * o)
                 one = weight_tile(context, kh * kw * c, columns, inner=kw * c)
                 tiles.append([*one, corner, out, out, height])
@@ -310,6 +209,12 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
         Step(conv.tile_weight_grad, arguments, macs=macs, parts=3),
         sum_leaves_into(parts, total, context, adding=context.slots.adding),
     ]
+
+
+def single(first: int, columns: Columns) -> list[tuple[int, Columns]]:
+    """The same columns in tiles of one vector each, with room for twice the rows and more."""
+    lanes = [columns.lanes] * (columns.vectors - 1) + [columns.last_lanes]
+    return [(first + i * columns.lanes, Columns(1, columns.lanes, n)) for i, n in enumerate(lanes)]
 
 
 def weight_tile(context: Context, rows: int, columns: Columns, *, inner: int = 0) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,35 +29,72 @@ def is_large(shape: tuple[int, ...]) -> bool:
 
 @lowers("linear")
 def linear(operation: Operation, context: Context) -> list[Step]:
-    """Rows of a tile are samples."""
+    """Rows of a tile are samples. Weights that many samples go through are packed once a step."""
     x, w, b = operation.inputs
     assert w is not None
+    weights = context.array(w)
     bias = context.flat(b) if b is not None else NOTHING
     settings = {
         "start": "bias" if b is not None else "zero",
         "relu": operation.settings["activation"] == "relu",
     }
-    return [_linear_step(context, x, context.array(w), bias, operation.outputs[0], settings)]
+    inner, outputs = weights.shape
+    places = columns_at(outputs, context, few=context.capacity <= FEW)
+    if len(places) == 1 or context.capacity <= FEW or is_large(weights.shape):
+        panels = [Panel(first, columns, first, outputs) for first, columns in places]
+        return [_linear_step(context, x, weights.reshape(-1), bias, operation.outputs[0], panels, settings)]
+    panels, packed = packing(places, inner)
+    pack = Step(conv.pack, (weights, packed, where(panels)), "prepare", units=-(-inner // 16))
+    return [pack, _linear_step(context, x, packed, bias, operation.outputs[0], panels, settings)]
+
+
+class Panel(NamedTuple):
+    """Some columns of the weights, from output `first` on: where they start, how far apart their rows lie."""
+
+    first: int
+    columns: Columns
+    start: int
+    apart: int
+
+
+def packing(places: list[tuple[int, Columns]], inner: int) -> tuple[list[Panel], np.ndarray]:
+    """A panel for each column, one after another in whole vectors, and the memory for them."""
+    panels, start = [], 0
+    for first, columns in places:
+        apart = columns.vectors * columns.lanes
+        panels.append(Panel(first, columns, start, apart))
+        start += inner * apart
+    return panels, aligned(start, np.float32)
+
+
+def where(panels: list[Panel]) -> np.ndarray:
+    """The table of the packing kernels."""
+    return table([[p.first, p.columns.channels, p.start, p.apart] for p in panels])
 
 
 def _linear_step(
-    context: Context, x: Symbol | None, w: np.ndarray, bias: np.ndarray, y: Symbol, settings: dict[str, Any]
+    context: Context,
+    x: Symbol | None,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    y: Symbol,
+    panels: list[Panel],
+    settings: dict[str, Any],
 ) -> Step:
-    inner, outputs = w.shape
-    large = is_large(w.shape)
-    places = columns_at(outputs, context, few=context.capacity <= FEW)
-    kinds = list(dict.fromkeys(columns for _, columns in places))
-    most = min(columns.max_rows(context.cpu) for columns in kinds)
-    most = min(most, context.capacity if large else context.chunk)
-    sizes = [most, *(n for n in (8, 4, 2, 1) if n < most)]
-    tiles = [[rows, *_addresses(context, rows, kinds, inner, settings)] for rows in sizes]
-    runs = [[kinds.index(columns), first] for first, columns in places]
+    assert x is not None
+    inner, outputs = x.shape[-1], y.shape[-1]
+    large = is_large((inner, outputs))
+    kinds = list(dict.fromkeys(panel.columns for panel in panels))
+    tiles = [_tiles(context, columns, inner, large, settings) for columns in kinds]
+    longest = max(map(len, tiles))
+    tiles = [kind + [kind[-1]] * (longest - len(kind)) for kind in tiles]
+    runs = [[kinds.index(p.columns), p.first, p.start, p.apart] for p in panels]
     arguments = (
         span(x),
-        w.reshape(-1),
+        weights,
         bias,
         span(y),
-        table(tiles),
+        np.array(tiles, np.int64),
         table(runs),
         inner,
         context.slots.samples,
@@ -70,13 +107,16 @@ def _linear_step(
     return Step(conv.linear_rows, arguments, macs=inner * outputs)
 
 
-def _addresses(
-    context: Context, rows: int, kinds: list[Columns], inner: int, settings: dict[str, Any]
-) -> list[int]:
-    """The tile of so many rows for each kind of columns, for sums of `inner` terms."""
+def _tiles(
+    context: Context, columns: Columns, inner: int, large: bool, settings: dict[str, Any]
+) -> list[list[int]]:
+    """(samples, address) of tiles of these columns, falling to one sample, for sums of `inner` terms."""
+    most = columns.max_rows(context.cpu)
+    equal = plan_rows(context.capacity if large else context.chunk, most)
+    sizes = [equal[0], *(n for n in (8, 4, 2, 1) if n < equal[0])]
     return [
-        tile(context, rows, columns, parts=plan_parts(rows * columns.vectors, inner), **settings)
-        for columns in kinds
+        [rows, tile(context, rows, columns, parts=plan_parts(rows * columns.vectors, inner), **settings)]
+        for rows in sizes
     ]
 
 
@@ -88,9 +128,11 @@ def linear_input_grad(operation: Operation, context: Context) -> list[Step]:
     weights, dx = context.array(w), operation.outputs[0]
     if context.capacity <= FEW and weights.shape[1] <= NARROW:
         return [_dots_step(context, dy, weights, dx)]
-    turned = aligned(weights.size, np.float32).reshape(weights.shape[::-1])
-    turn = Step(conv.transpose, (weights, turned), "prepare", units=-(-len(weights) // 16))
-    return [turn, _linear_step(context, dy, turned, NOTHING, dx, {})]
+    inputs, outputs = weights.shape
+    places = columns_at(inputs, context, few=context.capacity <= FEW)
+    panels, turned = packing(places, outputs)
+    turn = Step(conv.pack_transposed, (weights, turned, where(panels)), "prepare", units=len(panels))
+    return [turn, _linear_step(context, dy, turned, NOTHING, dx, panels, {})]
 
 
 def _dots_step(context: Context, dy: Symbol | None, w: np.ndarray, dx: Symbol) -> Step:
@@ -122,6 +164,7 @@ def linear_weight_grad(operation: Operation, context: Context) -> list[Step]:
         for rows in counts:
             tiles.append([*kinds[rows], at, first])
             at += rows
+    tiles.sort(key=lambda entry: entry[2:])  # those of the same inputs find them in the cache
     arguments = (span(x), span(dy), dw, table(tiles), context.slots.samples, context.slots.adding)
     return [Step(conv.linear_weight_grad, arguments, "batch", units=len(tiles), macs=macs)]
 

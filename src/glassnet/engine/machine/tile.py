@@ -118,16 +118,26 @@ def vector_shapes(channels: int, cpu: Cpu, *, few: bool = False) -> list[Columns
     10 take two vectors of 8: wider ones would lie across two cache lines, more often than not.
     """
 
-    def time(lanes: int) -> tuple[float, int]:
-        half = 2 * lanes <= cpu.lanes and cpu.split
-        across = _TIME_ACROSS if few and channels < lanes else 1.0
-        return -(-channels // lanes) * (_TIME_OF_HALF if half else 1.0) * across, lanes
-
-    lanes = min((n for n in (4, 8, 16) if n <= cpu.lanes), key=time)
+    _, lanes = min(_times(channels, cpu, few))
     vectors = -(-channels // lanes)
     last = channels - (vectors - 1) * lanes
     groups = [vectors] if vectors == 1 else [2 + vectors % 2] + [2] * (vectors // 2 - 1)
     return [Columns(n, lanes, lanes) for n in groups[:-1]] + [Columns(groups[-1], lanes, last)]
+
+
+def _times(channels: int, cpu: Cpu, few: bool) -> list[tuple[float, int]]:
+    """(time, lanes) of each length of vectors."""
+    result = []
+    for lanes in (n for n in (4, 8, 16) if n <= cpu.lanes):
+        half = 2 * lanes <= cpu.lanes and cpu.split
+        across = _TIME_ACROSS if few and channels < lanes else 1.0
+        result.append((-(-channels // lanes) * (_TIME_OF_HALF if half else 1.0) * across, lanes))
+    return result
+
+
+def vector_time(channels: int, cpu: Cpu) -> float:
+    """How long a tile takes over so many output channels, in vectors of the whole width."""
+    return min(_times(channels, cpu, few=False))[0]
 
 
 def plan_parts(sums: int, terms: int) -> int:
