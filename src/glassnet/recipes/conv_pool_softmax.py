@@ -103,6 +103,7 @@ RECIPES = (
         config=SETTINGS,
         network=keras_twin,
         prepare=all_images,
+        seeds=10,
         today="mnist-fast",
     ),
     Recipe(
