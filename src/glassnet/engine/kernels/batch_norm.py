@@ -1,6 +1,6 @@
 """Batch normalisation. Statistics are kept by leaf and merged in fixed order: `merge_statistics`.
 
-What goes through all pixels is vectors of so many `lanes`: see `batch_norm_row`.
+What goes through all pixels is vectors of so many `lanes`: see `norm_row`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from glassnet.engine.kernels.batch_norm_row import add_products, add_row, add_squares, grad_row, scale_row
 from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.kernels.norm_row import add_products, add_row, add_squares, grad_row, scale_row
 from glassnet.engine.machine.kernel import Kernel, f32, i64, kernel
 
 ONE = np.float32(1)
@@ -149,7 +149,7 @@ def scale_channels(lanes: int) -> Kernel:
             clear_halo(y, q, y_at, y_row, height, width * channels)
             start, to = (n % x.shape[0]) * x.shape[1] + x_at, q * y.shape[1] + y_at
             for h in range(height):
-                row(x, start + h * x_row, y, to + h * y_row, channels, width, factors, relu)
+                row(x, start + h * x_row, y, to + h * y_row, channels, width, factors, 0, relu)
 
     return scale_channels
 
@@ -184,7 +184,7 @@ def batch_norm_parameter_sums(lanes: int) -> Kernel:
         for n in range(lo, hi):
             start, at = (n % x.shape[0]) * x.shape[1] + x_at, (n % dy.shape[0]) * dy.shape[1] + dy_at
             for h in range(height):
-                row(dy, at + h * dy_row, x, start + h * x_row, channels, width, mean, parts, sums)
+                row(dy, at + h * dy_row, x, start + h * x_row, channels, width, mean, 0, parts, sums)
 
     return batch_norm_parameter_sums
 
@@ -260,6 +260,17 @@ def batch_norm_input_grad(lanes: int) -> Kernel:
             start, at = (n % x.shape[0]) * x.shape[1] + x_at, (n % dy.shape[0]) * dy.shape[1] + dy_at
             to = p * dx.shape[1] + dx_at
             for h in range(height):
-                row(dy, at + h * dy_row, x, start + h * x_row, dx, to + h * dx_row, channels, width, factors)
+                row(
+                    dy,
+                    at + h * dy_row,
+                    x,
+                    start + h * x_row,
+                    dx,
+                    to + h * dx_row,
+                    channels,
+                    width,
+                    factors,
+                    0,
+                )
 
     return batch_norm_input_grad

@@ -275,31 +275,31 @@ def batch_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     ]
 
 
-def _statistics(mean: Symbol | None, sets: int) -> Rows:
-    """Mean and rstd of each sample's sets, which live together under the symbol of the mean."""
+def _statistics(mean: Symbol | None, rows: int, length: int) -> Rows:
+    """Mean and rstd of each sample's sets, and more, which live together under the symbol of the mean."""
     assert mean is not None
-    return Rows(mean, (2, sets))
+    return Rows(mean, (rows, length))
 
 
 @lowers("group_norm")
 def group_norm(operation: Operation, context: Context) -> list[Step]:
     (x, gamma, beta), (y, mean, _) = operation.inputs, operation.outputs
     assert gamma is not None and beta is not None
-    groups, eps = operation.settings["groups"], operation.settings["eps"]
-    mean.shape = (mean.shape[0], 2, groups)
-    arguments = (span(x), context.array(gamma), context.array(beta), span(y), _statistics(mean, groups), eps)
-    return [Step(group_kernels.group_norm, (*arguments, *_pixels(context, x)))]
+    groups, eps, channels = operation.settings["groups"], operation.settings["eps"], gamma.shape[0]
+    mean.shape = (mean.shape[0], group_kernels.ROWS, channels)
+    statistics = _statistics(mean, group_kernels.ROWS, channels)
+    arguments = (span(x), context.array(gamma), context.array(beta), span(y), statistics, groups, eps)
+    return [Step(group_kernels.group_norm(context.cpu.lanes), (*arguments, *_pixels(context, x)))]
 
 
 @lowers("group_norm_parameter_grads")
 def group_norm_parameter_grads(operation: Operation, context: Context) -> list[Step]:
     dy, x, mean, _ = operation.inputs
-    statistics = _statistics(mean, operation.settings["groups"])
-    size = operation.outputs[0].shape[0]
-    parts = context.leaf_sums(2 * size)
-    step = Step(
-        group_kernels.group_norm_parameter_sums, (span(dy), span(x), statistics, parts, *_pixels(context, x))
-    )
+    channels = operation.outputs[0].shape[0]
+    statistics = _statistics(mean, group_kernels.ROWS, channels)
+    parts = context.leaf_sums(2 * channels)
+    kernel = group_kernels.group_norm_parameter_sums(context.cpu.lanes)
+    step = Step(kernel, (span(dy), span(x), statistics, parts, *_pixels(context, x)))
     return [step, _halves(parts, operation, context)]
 
 
@@ -315,9 +315,10 @@ def _halves(parts: np.ndarray, operation: Operation, context: Context) -> Step:
 def group_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     dy, x, gamma, mean, _ = operation.inputs
     assert gamma is not None
-    statistics = _statistics(mean, operation.settings["groups"])
+    statistics = _statistics(mean, group_kernels.ROWS, gamma.shape[0])
     arguments = (span(dy), span(x), context.array(gamma), statistics, span(operation.outputs[0]))
-    return [Step(group_kernels.group_norm_input_grad, (*arguments, *_pixels(context, x)))]
+    sizes = (operation.settings["groups"], *_pixels(context, x))
+    return [Step(group_kernels.group_norm_input_grad(context.cpu.lanes), (*arguments, *sizes))]
 
 
 @lowers("layer_norm")
@@ -327,7 +328,7 @@ def layer_norm_forward(operation: Operation, context: Context) -> list[Step]:
     sets = math.prod(x.shape[1:]) // math.prod(gamma.shape)
     mean.shape = (mean.shape[0], 2, sets)
     to, eps = context.image(y), operation.settings["eps"]
-    arguments = (span(x), context.flat(gamma), context.flat(beta), span(y), _statistics(mean, sets), eps)
+    arguments = (span(x), context.flat(gamma), context.flat(beta), span(y), _statistics(mean, 2, sets), eps)
     return [Step(layer_norm.layer_norm, (*arguments, to.height, to.width))]
 
 
@@ -336,7 +337,7 @@ def layer_norm_parameter_grads(operation: Operation, context: Context) -> list[S
     dy, x, mean, _ = operation.inputs
     assert x is not None
     size = math.prod(operation.outputs[0].shape)
-    statistics = _statistics(mean, math.prod(x.shape[1:]) // size)
+    statistics = _statistics(mean, 2, math.prod(x.shape[1:]) // size)
     parts = context.leaf_sums(2 * size)
     width = context.image(x).width
     step = Step(layer_norm.layer_norm_parameter_sums, (span(dy), span(x), statistics, parts, width))
@@ -348,6 +349,6 @@ def layer_norm_input_grad(operation: Operation, context: Context) -> list[Step]:
     dy, x, gamma, mean, _ = operation.inputs
     assert x is not None and gamma is not None
     of = context.image(operation.outputs[0])
-    statistics = _statistics(mean, math.prod(x.shape[1:]) // math.prod(gamma.shape))
+    statistics = _statistics(mean, 2, math.prod(x.shape[1:]) // math.prod(gamma.shape))
     arguments = (span(dy), span(x), context.flat(gamma), statistics, span(operation.outputs[0]))
     return [Step(layer_norm.layer_norm_input_grad, (*arguments, of.height, of.width))]

@@ -1,4 +1,4 @@
-"""A row of pixels in batch normalisation, as vectors of channels in LLVM IR, with NumPy twins.
+"""A row of pixels in batch and group normalisation, as vectors of channels in LLVM IR, with NumPy twins.
 
 A loop over 16 channels is too short to LLVM, which takes them one by one; a sum in memory waits for stores.
 """
@@ -127,16 +127,16 @@ def add_squares(widest: int) -> Callable[..., None]:
 
 @functools.cache
 def add_products(widest: int) -> Callable[..., None]:
-    """The helper (dy, at, x, start, channels, width, mean, sums, to), which adds to two rows of sums.
+    """The helper (dy, at, x, start, channels, width, mean, from_, sums, to), which adds to two rows of sums.
 
-    Over pixels w: sums[to + c] += sum of dy[w, c] * (x[w, c] - mean[c]), behind it the sum of dy[w, c].
+    Over pixels w: sums[to + c] += sum of dy[w, c] * (x[w, c] - mean[from_ + c]); behind it the sum of dy.
     """
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
-        dy, at, x, start, channels, width, mean, sums, to = values
+        dy, at, x, start, channels, width, mean, from_, sums, to = values
 
         def do(row: Row) -> None:
-            middle = row.take(mean, I64(0), I64(0))
+            middle = row.take(mean, from_, I64(0))
 
             def products(w: ir.Value) -> list[ir.Value]:
                 gradient = row.take(dy, at, w)
@@ -147,9 +147,10 @@ def add_products(widest: int) -> Callable[..., None]:
         all_channels(builder, widest, channels, width, do)
 
     @intrinsic(lower)
-    def run(dy, at, x, start, channels, width, mean, sums, to) -> None:
+    def run(dy, at, x, start, channels, width, mean, from_, sums, to) -> None:
         gradient, both = rows(dy, at, width, channels), rows(sums, to, 2, channels)
-        both[0] += (gradient * (rows(x, start, width, channels) - mean)).sum(axis=0)
+        distance = rows(x, start, width, channels) - rows(mean, from_, 1, channels)
+        both[0] += (gradient * distance).sum(axis=0)
         both[1] += gradient.sum(axis=0)
 
     return run
@@ -157,17 +158,17 @@ def add_products(widest: int) -> Callable[..., None]:
 
 @functools.cache
 def scale_row(widest: int) -> Callable[..., None]:
-    """The helper (x, at, y, to, channels, width, factors, relu): y = x * factors[0] + factors[1].
+    """The helper (x, at, y, to, channels, width, factors, from_, relu): y = x * a + b.
 
-    Channel by channel, and max(y, 0) where `relu`.
+    Channel by channel, and max(y, 0) where `relu`; a and b are two rows of `factors`, from `from_` on.
     """
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
-        x, at, y, to, channels, width, factors, relu = values
+        x, at, y, to, channels, width, factors, from_, relu = values
         ends_in_relu = builder.icmp_signed("!=", relu, I64(0))
 
         def do(row: Row) -> None:
-            scale, shift = (row.take(factors, I64(0), I64(k)) for k in range(2))
+            scale, shift = (row.take(factors, from_, I64(k)) for k in range(2))
             zero = row.constant(F32, 0.0)
 
             def put(w: ir.Value) -> None:
@@ -180,8 +181,9 @@ def scale_row(widest: int) -> Callable[..., None]:
         all_channels(builder, widest, channels, width, do)
 
     @intrinsic(lower)
-    def run(x, at, y, to, channels, width, factors, relu) -> None:
-        value = rows(x, at, width, channels) * factors[0] + factors[1]
+    def run(x, at, y, to, channels, width, factors, from_, relu) -> None:
+        scale, shift = rows(factors, from_, 2, channels)
+        value = rows(x, at, width, channels) * scale + shift
         rows(y, to, width, channels)[:] = np.where((value < 0) & (relu != 0), np.float32(0), value)
 
     return run
@@ -189,16 +191,16 @@ def scale_row(widest: int) -> Callable[..., None]:
 
 @functools.cache
 def grad_row(widest: int) -> Callable[..., None]:
-    """The helper (dy, at, x, start, dx, to, channels, width, factors).
+    """The helper (dy, at, x, start, dx, to, channels, width, factors, from_): dx = dy * a + x * b + c.
 
-    dx = dy * factors[0] + x * factors[1] + factors[2], channel by channel.
+    Channel by channel; a, b and c are three rows of `factors`, from `from_` on.
     """
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
-        dy, at, x, start, dx, to, channels, width, factors = values
+        dy, at, x, start, dx, to, channels, width, factors, from_ = values
 
         def do(row: Row) -> None:
-            scale, slope, shift = (row.take(factors, I64(0), I64(k)) for k in range(3))
+            scale, slope, shift = (row.take(factors, from_, I64(k)) for k in range(3))
 
             def put(w: ir.Value) -> None:
                 rest = row.fma(row.take(x, start, w), slope, shift)
@@ -209,9 +211,10 @@ def grad_row(widest: int) -> Callable[..., None]:
         all_channels(builder, widest, channels, width, do)
 
     @intrinsic(lower)
-    def run(dy, at, x, start, dx, to, channels, width, factors) -> None:
-        value = rows(dy, at, width, channels) * factors[0] + rows(x, start, width, channels) * factors[1]
-        rows(dx, to, width, channels)[:] = value + factors[2]
+    def run(dy, at, x, start, dx, to, channels, width, factors, from_) -> None:
+        scale, slope, shift = rows(factors, from_, 3, channels)
+        value = rows(dy, at, width, channels) * scale + rows(x, start, width, channels) * slope
+        rows(dx, to, width, channels)[:] = value + shift
 
     return run
 
