@@ -50,11 +50,12 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
         steps.append(Step(clear_image, (span(dx),)))
         halo = (0, 0)
     by_channel = is_depthwise(geometry, c, o)
-    macs = math.prod(geometry.output) * math.prod(w.shape)
+    pixel_macs = math.prod(geometry.output) * math.prod(w.shape[2:])
     if full and not by_channel:
         turned, starts = _turn(w, full, groups, context)
         steps.insert(0, turned)
     for number, (p, q) in enumerate(full):
+        macs = pixel_macs * len(p.taps) * len(q.taps)
         into = p.first * to.row + q.first * c
         down_step, across_step = geometry.stride[0] * to.row, geometry.stride[1] * c
         if by_channel:
@@ -65,7 +66,7 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
             zero = np.zeros(c, np.float32)
             arguments = (span(dy), context.flat(w), zero, span(dx), table(taps), ints(sizes))
             kernel = depthwise.depthwise(c, len(taps), context.cpu.lanes)
-            steps.append(Step(kernel, arguments, macs=macs // len(full)))
+            steps.append(Step(kernel, arguments, macs=macs))
         else:
             tiles = _phase_tiles(context, q, groups, c, o, into, across_step, starts[number])
             block = len(q.taps) * (o // groups) * c
@@ -74,9 +75,8 @@ def conv2d_input_grad(operation: Operation, context: Context) -> list[Step]:
             down = p.taps[1][1] - p.taps[0][1] if len(p.taps) > 1 else 0
             strides = (o, down * of.row, s_steps[0], 1, block, s_steps[1], c, across_step, 0, 0)
             weights = turned.arguments[-1]
-            share = macs // len(full)
             steps.append(
-                rows_step(context, dy, weights, NOTHING, dx, rows, tiles, extents, strides, halo, share)
+                rows_step(context, dy, weights, NOTHING, dx, rows, tiles, extents, strides, halo, macs)
             )
         halo = (0, 0)
     return steps
@@ -178,7 +178,7 @@ def _runs(dy: Symbol, w: Symbol, dx: Symbol, geometry: Geometry, context: Contex
         strides = (spacing * o, down * of.row, 0, 1, block, 0, apart, spacing * sw * c, of.row, sh * to.row)
         rows = kernel_rows(p.taps, 1, p.count, of, block, sh * to.row)
         rows = [[x, begin + k, r, p.first * to.row + y] for x, k, r, y in rows]
-        share = math.prod(geometry.output) * math.prod(w.shape) * len(p.taps) // len(taps)
+        share = math.prod(geometry.output) * math.prod(w.shape[1:]) * len(p.taps)
         whole = len(rows) // 2 * 2 if pairs else 0
         both = [_both(rows[i], rows[i + 1], block, down * of.row) for i in range(0, whole, 2)]
         inside = [sum(row[2] for row in some) for some in (rows[:whole], rows[whole:])]
