@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engines import EPS, assert_within, compiled, exact, normal, whole
 from glassnet.engine.kernels.update import RUN, judge, squared_norm
+from glassnet.engine.machine.cpu import host
 from glassnet.ops.activations import ACTIVATIONS, relu, relu_gradient
 from glassnet.ops.reference import ReferenceOps
 from glassnet.shapes import Geometry, geometry
@@ -292,6 +293,25 @@ def test_dropout_draws_the_same_masks(size, channels, rate, by_channel, seed):
     (got,) = compiled(record, x, capacity=8, random=random)
     ops = ReferenceOps(seed=random[0], step=random[1], first_sample=random[2])
     assert np.array_equal(got, record(ops, x)[0])
+
+
+@settings(max_examples=20)
+@given(SIZES, CHANNELS, st.sampled_from([4, 8, 16]), st.booleans(), st.booleans(), SEEDS)
+def test_dropout_within_a_halo(size, channels, lanes, before, after, seed):
+    """Image rows of any length then lie apart, and begin and end within a block of four words."""
+    generator = np.random.default_rng(seed)
+    x, w = whole(generator, 3, *size, channels), whole(generator, 3, 3, channels, 2)
+    shape = geometry("conv", size, 3, padding=1)
+
+    def record(ops, x):
+        doubled = ops.add(x, x)
+        dropped = ops.dropout(doubled, 0.5, 7)
+        read = [symbol for symbol, wanted in ((doubled, before), (dropped, after)) if wanted]
+        return dropped, *(ops.conv2d(symbol, w, None, shape) for symbol in read)
+
+    got = compiled(record, x, random=(3, 2, 1), cpu=host().limited(lanes))
+    for ours, theirs in zip(got, record(ReferenceOps(seed=3, step=2, first_sample=1), x), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e25, 1e-15])

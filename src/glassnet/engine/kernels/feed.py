@@ -1,4 +1,4 @@
-"""What enters a step: images gathered and normalised, and dropout's random masks."""
+"""What enters a step: images gathered and normalised."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import functools
 
 import numpy as np
 
-from glassnet.engine.kernels.image import ZERO, clear_halo
+from glassnet.engine.kernels.image import clear_halo
 from glassnet.engine.kernels.scalar import times_plus
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u8
-from glassnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL
-
-M0, M1, W0, W1 = MULTIPLIERS[0], MULTIPLIERS[1], WEYL[0], WEYL[1]
+from glassnet.engine.machine.kernel import Kernel, f32, i64, kernel, u8
 
 
 @functools.cache
@@ -100,54 +97,3 @@ def add_bias(
                 i = pixel * channels
                 for c in range(channels):
                     y[q, y_at + h * y_row + i + c] = x[r, x_at + h * x_row + i + c] + b[c]
-
-
-@inline
-def philox_word(block, sample, step, key, seed, word):
-    """Word `word` of Philox4x32-10 at counter (block, sample, step, key): see `ops.philox`."""
-    c0, c1, c2, c3 = block & MASK, sample & MASK, step & MASK, key & MASK
-    k0, k1 = seed & MASK, (seed >> 32) & MASK
-    for _ in range(ROUNDS):
-        # Products of 32-bit words fill 64 bits; the upper word is taken without its sign.
-        p0, p1 = M0 * c0, M1 * c2
-        c0, c1 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK
-        c2, c3 = ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
-        k0, k1 = (k0 + W0) & MASK, (k1 + W1) & MASK
-    if word == 0:
-        return c0
-    if word == 1:
-        return c1
-    return c2 if word == 2 else c3
-
-
-@kernel
-def dropout(
-    x: f32[2],
-    x_at: i64,
-    x_row: i64,
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    random: i64[1],
-    key: i64,
-    threshold: i64,
-    scale: f32,
-    channels: i64,
-    height: i64,
-    width: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
-    """y = x * scale where its word is at least `threshold`, else 0. random: seed, step, first sample.
-
-    With `channels` above 0 all pixels share the word of their channel.
-    """
-    for n in range(lo, hi):
-        r, q = n % x.shape[0], n % y.shape[0]
-        clear_halo(y, q, y_at, y_row, height, width)
-        for h in range(height):
-            for i in range(width):
-                position = i % channels if channels > 0 else h * width + i
-                word = philox_word(position >> 2, random[2] + n, random[1], key, random[0], position & 3)
-                v = x[r, x_at + h * x_row + i] * scale if word >= threshold else ZERO
-                y[q, y_at + h * y_row + i] = v
