@@ -1,6 +1,6 @@
 """Pooling: windows over rows of pixels, all channels of a pixel at once.
 
-The common 2x2 is compiled for its number of channels: see `pool_pixel`.
+Max pooling is compiled for its number of channels, the common 2x2 by itself: see `pool_pixel`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,8 @@ import functools
 import numpy as np
 
 from glassnet.engine.kernels.image import ZERO, clear_halo
-from glassnet.engine.kernels.pool_pixel import pool_pixel, unpool_pixel
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, kernel, u16
-
-LOWEST = np.float32(-np.inf)
-
-
-@inline
-def beats(value, best):
-    """Whether a later value of a window takes the place of the best so far; the first NaN stays."""
-    return value > best or (value != value and best == best)
+from glassnet.engine.kernels.pool_pixel import pool_pixel, pool_window, unpool_pixel, unpool_window
+from glassnet.engine.machine.kernel import Kernel, f32, i64, kernel, u16
 
 
 @functools.cache
@@ -55,43 +47,42 @@ def max_pool_2x2(channels: int, lanes: int) -> Kernel:
     return max_pool_2x2
 
 
-@kernel
-def max_pool(
-    x: f32[2],
-    x_at: i64,
-    x_row: i64,
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    index: u16[2],
-    windows: i64[3],
-    width: i64,
-    channels: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
-    """Any window. windows (H', W', 5): the rows from, to and columns from, to inside the image, and the
-    position u*kw + v of the first of them; `width` is kw.
-    """
-    height, columns = windows.shape[0], windows.shape[1]
-    for n in range(lo, hi):
-        r, q, m = n % x.shape[0], n % y.shape[0], n % index.shape[0]
-        clear_halo(y, q, y_at, y_row, height, columns * channels)
-        for i in range(height):
-            for j in range(columns):
-                to = y_at + i * y_row + j * channels
-                mark = (i * columns + j) * channels
-                for c in range(channels):
-                    y[q, to + c] = LOWEST
-                    index[m, mark + c] = windows[i, j, 4]
-                for u in range(windows[i, j, 0], windows[i, j, 1]):
-                    for v in range(windows[i, j, 2], windows[i, j, 3]):
-                        start = x_at + u * x_row + v * channels
-                        where = windows[i, j, 4] + (u - windows[i, j, 0]) * width + v - windows[i, j, 2]
-                        for c in range(channels):
-                            if beats(x[r, start + c], y[q, to + c]):
-                                y[q, to + c] = x[r, start + c]
-                                index[m, mark + c] = where
+@functools.cache
+def max_pool(channels: int, lanes: int) -> Kernel:
+    """Any window."""
+    pixel = pool_window(channels, lanes)
+
+    @kernel
+    def max_pool(
+        x: f32[2],
+        x_at: i64,
+        x_row: i64,
+        y: f32[2],
+        y_at: i64,
+        y_row: i64,
+        index: u16[2],
+        windows: i64[3],
+        width: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        """windows (H', W', 5): the rows from, to and columns from, to inside the image, and the position
+        u*kw + v of the first of them; `width` is kw.
+        """
+        height, columns = windows.shape[0], windows.shape[1]
+        for n in range(lo, hi):
+            q = n % y.shape[0]
+            clear_halo(y, q, y_at, y_row, height, columns * channels)
+            from_ = (n % x.shape[0]) * x.shape[1] + x_at
+            to, mark = q * y.shape[1] + y_at, (n % index.shape[0]) * index.shape[1]
+            for i in range(height):
+                for j in range(columns):
+                    top, left = windows[i, j, 0], windows[i, j, 2]
+                    window = (windows[i, j, 1] - top, windows[i, j, 3] - left, windows[i, j, 4], width)
+                    at, here = from_ + top * x_row + left * channels, (i * columns + j) * channels
+                    pixel(x, at, x_row, window, y, to + i * y_row + j * channels, index, mark + here)
+
+    return max_pool
 
 
 @functools.cache
@@ -143,37 +134,39 @@ def max_pool_2x2_grad(channels: int, lanes: int) -> Kernel:
     return max_pool_2x2_grad
 
 
-@kernel
-def max_pool_grad(
-    dy: f32[2],
-    dy_at: i64,
-    dy_row: i64,
-    index: u16[2],
-    dx: f32[2],
-    dx_at: i64,
-    dx_row: i64,
-    windows: i64[3],
-    width: i64,
-    channels: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
+@functools.cache
+def max_pool_grad(channels: int, lanes: int) -> Kernel:
     """dx of `max_pool`: each dy to the input that index names, summed where windows overlap."""
-    for n in range(lo, hi):
-        r, q, m = n % dx.shape[0], n % dy.shape[0], n % index.shape[0]
-        for i in range(dx.shape[1]):
-            dx[r, i] = ZERO
-        for i in range(windows.shape[0]):
-            for j in range(windows.shape[1]):
-                start = dy_at + i * dy_row + j * channels
-                mark = (i * windows.shape[1] + j) * channels
-                for u in range(windows[i, j, 0], windows[i, j, 1]):
-                    for v in range(windows[i, j, 2], windows[i, j, 3]):
-                        to = dx_at + u * dx_row + v * channels
-                        where = windows[i, j, 4] + (u - windows[i, j, 0]) * width + v - windows[i, j, 2]
-                        for c in range(channels):
-                            if index[m, mark + c] == where:
-                                dx[r, to + c] += dy[q, start + c]
+    pixel = unpool_window(channels, lanes)
+
+    @kernel
+    def max_pool_grad(
+        dy: f32[2],
+        dy_at: i64,
+        dy_row: i64,
+        index: u16[2],
+        dx: f32[2],
+        dx_at: i64,
+        dx_row: i64,
+        windows: i64[3],
+        width: i64,
+        lo: i64,
+        hi: i64,
+    ) -> None:
+        for n in range(lo, hi):
+            r = n % dx.shape[0]
+            for i in range(dx.shape[1]):
+                dx[r, i] = ZERO
+            from_ = (n % dy.shape[0]) * dy.shape[1] + dy_at
+            to, mark = r * dx.shape[1] + dx_at, (n % index.shape[0]) * index.shape[1]
+            for i in range(windows.shape[0]):
+                for j in range(windows.shape[1]):
+                    top, left = windows[i, j, 0], windows[i, j, 2]
+                    window = (windows[i, j, 1] - top, windows[i, j, 3] - left, windows[i, j, 4], width)
+                    at, here = from_ + i * dy_row + j * channels, (i * windows.shape[1] + j) * channels
+                    pixel(dy, at, index, mark + here, dx, to + top * dx_row + left * channels, dx_row, window)
+
+    return max_pool_grad
 
 
 @kernel

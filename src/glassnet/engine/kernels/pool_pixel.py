@@ -1,4 +1,4 @@
-"""One pixel of 2x2 max pooling, forward and backward, as vectors of channels in LLVM IR, with NumPy twins.
+"""One pixel of max pooling, forward and backward, as vectors of channels in LLVM IR, with NumPy twins.
 
 A loop over few channels is not worth a vector to LLVM: it unrolls it into single numbers, seven times slower.
 """
@@ -6,14 +6,23 @@ A loop over few channels is not worth a vector to LLVM: it unrolls it into singl
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernels.vectors import F32, I16, Vectors
+from glassnet.engine.kernels.vectors import F32, I16, I32, I64, Vectors, repeat
 from glassnet.engine.machine.kernel import intrinsic
+
+
+def _better(
+    builder: ir.IRBuilder, value: ir.Value, number: ir.Value, best: ir.Value, place: ir.Value
+) -> tuple[ir.Value, ir.Value]:
+    """The larger of a value and the best before it, with its place; the first NaN stays."""
+    wins = builder.and_(builder.fcmp_unordered(">", value, best), builder.fcmp_ordered("ord", best, best))
+    return builder.select(wins, value, best), builder.select(wins, number, place)
 
 
 @functools.cache
@@ -30,11 +39,7 @@ def pool_pixel(channels: int, widest: int) -> Callable[..., None]:
             place: ir.Value = vectors.constant(I16, 0)
             for number, (at, step) in enumerate(((a, channels), (b, 0), (b, channels)), 1):
                 value = vectors.load(F32, x, at, start, step)
-                wins = builder.and_(
-                    builder.fcmp_unordered(">", value, best), builder.fcmp_ordered("ord", best, best)
-                )
-                best = builder.select(wins, value, best)
-                place = builder.select(wins, vectors.constant(I16, number), place)
+                best, place = _better(builder, value, vectors.constant(I16, number), best, place)
             vectors.store(F32, best, y, to, start)
             vectors.store(I16, place, index, mark, start)
 
@@ -75,3 +80,110 @@ def unpool_pixel(channels: int, widest: int) -> Callable[..., None]:
             flat[to : to + channels] = np.where(place == number, gradient, 0)
 
     return pixel
+
+
+@functools.cache
+def pool_window(channels: int, widest: int) -> Callable[..., None]:
+    """The helper (x, at, row, (rows, columns, first, width), y, to, index, mark): any window.
+
+    y[to + c] = the largest of `rows` x `columns` pixels, from `at` on in image rows `row` apart; its place is
+    first + width * u + v. Where there is no pixel it is -inf at the place `first`.
+    """
+
+    def lower(
+        builder: ir.IRBuilder, x: Any, at: Any, row: Any, window: Any, y: Any, to: Any, *marks: Any
+    ) -> None:
+        rows, columns, first, width = window
+        vectors = Vectors(builder, channels, widest)
+        for start in vectors:
+
+            def down(u: ir.Value, best: list[ir.Value], start: int = start) -> list[ir.Value]:
+                line = builder.add(at, builder.mul(u, row))
+                number = builder.add(first, builder.mul(u, width))
+
+                def across(v: ir.Value, best: list[ir.Value]) -> list[ir.Value]:
+                    value = vectors.load(F32, x, builder.add(line, builder.mul(v, I64(channels))), start)
+                    place = _place(vectors, builder.add(number, v))
+                    return [*_better(builder, value, place, best[0], best[1])]
+
+                return repeat(builder, columns, best, across)
+
+            lowest = [vectors.constant(F32, -math.inf), _place(vectors, first)]
+            best, place = repeat(builder, rows, lowest, down)
+            vectors.store(F32, best, y, to, start)
+            vectors.store(I16, place, marks[0], marks[1], start)
+
+    @intrinsic(lower)
+    def run(x, at, row, window, y, to, index, mark) -> None:
+        rows, columns, first, width = window
+        best, place = np.full(channels, -np.inf, np.float32), np.full(channels, first)
+        for u in range(rows):
+            for v in range(columns):
+                start = at + u * row + v * channels
+                value = x.reshape(-1)[start : start + channels]
+                wins = ~(value <= best) & ~np.isnan(best)
+                best, place = np.where(wins, value, best), np.where(wins, first + u * width + v, place)
+        y.reshape(-1)[to : to + channels] = best
+        index.reshape(-1)[mark : mark + channels] = place
+
+    return run
+
+
+@functools.cache
+def unpool_window(channels: int, widest: int) -> Callable[..., None]:
+    """The helper (dy, at, index, mark, dx, to, row, (rows, columns, first, width)): any window.
+
+    dx[.. + c] += dy[at + c] at the place of index, of `rows` x `columns` pixels from `to` on.
+    """
+
+    def lower(builder: ir.IRBuilder, dy: Any, at: Any, index: Any, mark: Any, dx: Any, *where: Any) -> None:
+        to, row, (rows, columns, first, width) = where
+        vectors = Vectors(builder, channels, widest)
+        for start in vectors:
+            gradient, chosen = vectors.load(F32, dy, at, start), vectors.load(I16, index, mark, start)
+            zero = vectors.constant(F32, 0.0)
+
+            def down(
+                u: ir.Value,
+                nothing: list[ir.Value],
+                start: int = start,
+                gradient: ir.Value = gradient,
+                chosen: ir.Value = chosen,
+                zero: ir.Value = zero,
+            ) -> list[ir.Value]:
+                line = builder.add(to, builder.mul(u, row))
+                number = builder.add(first, builder.mul(u, width))
+
+                def across(v: ir.Value, nothing: list[ir.Value]) -> list[ir.Value]:
+                    place = builder.add(line, builder.mul(v, I64(channels)))
+                    here = builder.icmp_signed("==", chosen, _place(vectors, builder.add(number, v)))
+                    more = builder.select(here, gradient, zero)
+                    vectors.store(
+                        F32, builder.fadd(vectors.load(F32, dx, place, start), more), dx, place, start
+                    )
+                    return nothing
+
+                return repeat(builder, columns, nothing, across)
+
+            repeat(builder, rows, [], down)
+
+    @intrinsic(lower)
+    def run(dy, at, index, mark, dx, to, row, window) -> None:
+        rows, columns, first, width = window
+        gradient, chosen = (a.reshape(-1)[s : s + channels] for a, s in ((dy, at), (index, mark)))
+        for u in range(rows):
+            for v in range(columns):
+                start = to + u * row + v * channels
+                dx.reshape(-1)[start : start + channels] += np.where(
+                    chosen == first + u * width + v, gradient, 0
+                )
+
+    return run
+
+
+def _place(vectors: Vectors, number: ir.Value) -> ir.Value:
+    """A place in a window, in every lane."""
+    builder, kind = vectors.builder, ir.VectorType(I16, vectors.lanes)
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, builder.trunc(number, I16), I32(0))
+    return builder.shuffle_vector(first, nothing, vectors.constant(I32, 0))

@@ -54,8 +54,8 @@ def max_pool2d(operation: Operation, context: Context) -> list[Step]:
                 (span(x), span(y), rows(index), *geometry.output),
             )
         ]
-    arguments = (span(x), span(y), rows(index), windows(geometry), geometry.kernel[1], channels)
-    return [Step(pool.max_pool, arguments)]
+    arguments = (span(x), span(y), rows(index), windows(geometry), geometry.kernel[1])
+    return [Step(pool.max_pool(channels, context.cpu.lanes), arguments)]
 
 
 @lowers("max_pool2d_grad")
@@ -69,8 +69,8 @@ def max_pool2d_grad(operation: Operation, context: Context) -> list[Step]:
                 pool.max_pool_2x2_grad(channels, context.cpu.lanes), (span(dy), rows(index), span(dx), *sizes)
             )
         ]
-    arguments = (span(dy), rows(index), span(dx), windows(geometry), geometry.kernel[1], channels)
-    return [Step(pool.max_pool_grad, arguments)]
+    arguments = (span(dy), rows(index), span(dx), windows(geometry), geometry.kernel[1])
+    return [Step(pool.max_pool_grad(channels, context.cpu.lanes), arguments)]
 
 
 @lowers("avg_pool2d", "avg_pool2d_grad")
