@@ -180,8 +180,9 @@ def conv2d_weight_grad(operation: Operation, context: Context) -> list[Step]:
     outer = (0, 0)
     places = columns_at(o // groups, context)
     in_one = dw == 1 and groups == 1 and kh > 1
-    if in_one and kh * kw * c <= Columns(1, 1, 1).max_rows(context.cpu):
-        places = [one for place in places for one in single(*place)]
+    narrow = [one for place in places for one in single(*place)]
+    if in_one and places[0][1].max_rows(context.cpu) < kh * kw * c <= narrow[0][1].max_rows(context.cpu):
+        places = narrow
     for g in range(groups):
         for first, columns in places:
             out, most = g * (o // groups) + first, columns.max_rows(context.cpu)
