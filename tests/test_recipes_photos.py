@@ -126,12 +126,14 @@ def test_the_first_loss_is_that_of_pytorch(noise):
     assert GOLDEN["photos-unaugmented"][0] == pytest.approx(float(loss), rel=1e-5)
 
 
-def test_the_weights_of_the_lowest_validation_loss_are_kept(noise):
+def test_the_weights_of_the_highest_validation_accuracy_are_kept(noise):
     """Of noise there is nothing to learn for other pictures of it."""
     data = replace(noise, train=noise.train[:6], val=noise.train[6:])
-    done = run(SYSTEM.network(0), data, SYSTEM.config.override("epochs=3"))
-    losses = [record.val_loss for record in done.history]
-    assert losses[-1] > min(losses) == pytest.approx(done.val.loss, rel=1e-6)
+    done = run(SYSTEM.network(0), data, SYSTEM.config.override("epochs=12"))
+    chosen = done.history[done.best_epoch - 1]
+    assert chosen.val_loss == pytest.approx(done.val.loss, rel=1e-6)
+    assert min(record.val_loss for record in done.history) < chosen.val_loss != done.history[-1].val_loss
+    assert chosen.val_accuracy == done.val.accuracy == max(record.val_accuracy for record in done.history)
 
 
 def test_what_lost_its_statistics_is_asked_of_the_run_that_had_them(noise, tmp_path, monkeypatch):
@@ -228,6 +230,16 @@ CURVE = tuple(
     {"epoch": n, "loss": 0.5, "accuracy": a, "val_loss": v, "val_accuracy": 1 - v}
     for n, a, v in ((1, 0.8, 0.3), (2, 0.9, 0.2), (3, 1.0, 0.4))
 )
+
+
+def test_the_epoch_that_was_kept_is_the_one_of_the_monitored_figure():
+    curve = tuple(
+        {"epoch": n, "val_loss": v, "val_accuracy": a}
+        for n, v, a in ((1, 0.2, 0.8), (2, 0.4, 0.9), (3, 0.3, 0.9))
+    )
+    seed = SeedResult(0, 0.75, 0.95, 60.0, "compiled", curve)
+    for monitor, epoch in (("loss", 1), ("accuracy", 3)):
+        assert kept(seed, {"early_stopping": 3, "monitor": monitor})["epoch"] == epoch
 
 
 @pytest.mark.parametrize(("early_stopping", "epoch"), [(3, 2), (0, 3)])

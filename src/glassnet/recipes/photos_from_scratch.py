@@ -5,10 +5,10 @@ each with ReLU -> Linear 3, softmax, cross-entropy: 111,267 parameters. 2400 pho
 by, 300 to test, stretched to 224x224, values in [0, 1]. First weights and biases N(0, 1)/10; plain SGD of
 batches of 4 at a rate of 0.001, 400,000 steps; flips, crops and rotations.
 
-Not as published: validation and the choice of weights come once an epoch, 600 steps, and not every 1000 and
-5000; what is chosen is the lowest validation loss, not the highest accuracy. An image is rotated, cropped and
-flipped in this order, there in random order. Channels are RGB, there BGR: as the first filters are drawn
-alike for every channel, that is no more than another seed.
+As published, the weights of the highest validation accuracy are kept; of equal ones those of the lower
+loss. Not as published: validation and this choice come once an epoch, 600 steps, and not every 1000 and
+5000. An image is rotated, cropped and flipped in this order, there in random order. Channels are RGB, there
+BGR: as the first filters are drawn alike for every channel, that is no more than another seed.
 
 Its open problem, batch normalisation and dropout, are the two other recipes: at the higher rate that
 normalised layers bear, in less than a fifth of the photos. What went wrong there is measured in
@@ -91,7 +91,7 @@ SETTINGS = TrainConfig(
     data="animals_224",
     data_options={"size": 224, "resize": "stretch", "channels": "RGB", "split_files": SPLIT_FILES},
     epochs=EPOCHS,
-    early_stopping=EPOCHS,  # never; the weights of the lowest validation loss are kept
+    early_stopping=EPOCHS,  # never; the weights of the best validation are kept
     batch_size=4,
     optimizer=gn.SGD(lr=0.001),
     augment=Augment(
@@ -110,7 +110,8 @@ SYSTEM = Recipe(
     name="photos-from-scratch",
     about="System 5: dogs, pandas and birds, 400,000 steps of four photos",
     published=Published(SOURCE, test_accuracy=0.91),
-    config=SETTINGS,
+    required=0.90,
+    config=SETTINGS.model_copy(update={"monitor": "accuracy"}),
     network=network,
     read=photos,
     prepare=scaled,
