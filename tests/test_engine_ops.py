@@ -296,8 +296,8 @@ def test_dropout_draws_the_same_masks(size, channels, rate, by_channel, seed):
 
 
 @settings(max_examples=20)
-@given(SIZES, CHANNELS, st.sampled_from([4, 8, 16]), st.booleans(), st.booleans(), SEEDS)
-def test_dropout_within_a_halo(size, channels, lanes, before, after, seed):
+@given(SIZES, CHANNELS, st.sampled_from([4, 8, 16]), *[st.booleans()] * 3, SEEDS)
+def test_dropout_within_a_halo(size, channels, lanes, before, after, by_channel, seed):
     """Image rows of any length then lie apart, and begin and end within a block of four words."""
     generator = np.random.default_rng(seed)
     x, w = whole(generator, 3, *size, channels), whole(generator, 3, 3, channels, 2)
@@ -305,7 +305,7 @@ def test_dropout_within_a_halo(size, channels, lanes, before, after, seed):
 
     def record(ops, x):
         doubled = ops.add(x, x)
-        dropped = ops.dropout(doubled, 0.5, 7)
+        dropped = ops.dropout(doubled, 0.5, 7, channels=by_channel)
         read = [symbol for symbol, wanted in ((doubled, before), (dropped, after)) if wanted]
         return dropped, *(ops.conv2d(symbol, w, None, shape) for symbol in read)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import Dataset, load
+from glassnet.runs.records import EpochRecord, best_epoch
 from glassnet.train import Callback, Interrupted, TrainConfig, fit_config
 from glassnet.train.interrupt import Requests
 
@@ -190,7 +192,7 @@ def test_the_best_weights_are_restored_after_the_last_epoch_too():
 
 
 def test_accuracy_can_be_monitored():
-    """At this rate the loss is lowest early, long before the highest accuracy; equal ones go by the loss."""
+    """The loss still falls, ever less, long after the highest accuracy; equal ones go by the loss."""
     data = Dataset("few", train=DATA.train[:60], val=DATA.train[60:200])
     settings = {"epochs": 40, "early_stopping": 10, "optimizer": gn.SGD(lr=1.0)}
     by_loss, recorder, net = fit(network(), data, **settings), Recorder(), network()
@@ -202,6 +204,15 @@ def test_accuracy_can_be_monitored():
     for name, array in net.store.tensors().items():
         np.testing.assert_array_equal(array, recorder.weights[run.best_epoch - 1][name])
     assert run.val.accuracy == highest > by_loss.val.accuracy
+
+
+def test_the_best_epoch_by_either_figure():
+    """Of validation where there is any; of equal accuracies the lower loss, of equal epochs the first."""
+    figures = ((0.4, 0.9), (0.2, 0.8), (0.3, 0.9), (0.3, 0.9))
+    val = [EpochRecord(n, n, 0.1 * n, 0.1 * n, *pair, 0.1, 1.0, 1.0) for n, pair in enumerate(figures, 1)]
+    train = [dataclasses.replace(record, val_loss=None, val_accuracy=None) for record in val]
+    assert [best_epoch(history, "loss") for history in (val, train, [])] == [2, 1, 0]
+    assert [best_epoch(history, "accuracy") for history in (val, train, [])] == [3, 4, 0]
 
 
 # Ctrl-C

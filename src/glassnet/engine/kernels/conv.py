@@ -10,9 +10,8 @@ from glassnet.engine.kernels.image import ZERO, clear_halo
 from glassnet.engine.machine.kernel import f32, i64, kernel
 from glassnet.engine.machine.tile import call_tile
 
-SAMPLES = 64
-TILES = 48
-"""Of which a linear layer's weight gradient sums up all tiles, before it goes on to the next."""
+SAMPLES, TILES = 64, 48
+"""A linear layer's weight gradient sums so many samples in so many tiles, then others: they stay cached."""
 
 
 @kernel

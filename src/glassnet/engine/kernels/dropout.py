@@ -9,71 +9,92 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernels.image import ZERO, clear_halo
-from glassnet.engine.kernels.vectors import F32, I32, I64
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, intrinsic, kernel
+from glassnet.engine.kernels.image import clear_halo
+from glassnet.engine.kernels.vectors import F32, I32, I64, repeat
+from glassnet.engine.machine.kernel import Kernel, f32, i64, intrinsic, kernel
+from glassnet.engine.machine.tile_ir import splat
 from glassnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL, random_words
-
-M0, M1, W0, W1 = MULTIPLIERS[0], MULTIPLIERS[1], WEYL[0], WEYL[1]
 
 
 @functools.cache
 def keep_some(blocks: int) -> Callable[..., None]:
-    """The helper (x, at, y, to, (block, sample, step, key), seed, threshold, (scale,), skip, end).
+    """The helper (x, at, y, to, (block, sample, step, key), seed, threshold, (scale,), bounds, repeats).
 
     For the words of so many blocks, from `block` on: y[to + i] = x[at + i] * scale where word i is at least
-    `threshold`, else 0. Only for i from `skip` up to `end`, which may lie outside.
+    `threshold`, else 0. bounds: the first i and the one behind the last; they may lie outside. repeats: how
+    many pixels have these words, and how far apart they lie.
     """
     count = 4 * blocks
     floats = ir.VectorType(F32, count)
+    zero = ir.Constant(floats, [0.0] * count)
 
     def lower(builder: ir.IRBuilder, *values: Any) -> None:
-        x, at, y, to, counter, seed, threshold, (scale,), skip, end = values
+        x, at, y, to, counter, seed, threshold, (scale,), (first, last), (pixels, apart) = values
         words = _interleaved(builder, _philox(builder, blocks, counter, seed))
-        keep = builder.icmp_unsigned(">=", words, _spread(builder, builder.trunc(threshold, I32), count))
-        source, target = (
-            builder.bitcast(builder.gep(_floats(builder, array), [place]), floats.as_pointer())
-            for array, place in ((x, at), (y, to))
-        )
-        zero, factor = ir.Constant(floats, [0.0] * count), _spread(builder, scale, count)
+        keep = builder.icmp_unsigned(">=", words, splat(builder, builder.trunc(threshold, I32), count))
+        factor = splat(builder, scale, count)
 
-        def kept(value: ir.Value) -> ir.Value:
-            return builder.select(keep, builder.fmul(value, factor), zero)
-
-        whole = builder.and_(
-            builder.icmp_signed("<=", skip, I64(0)), builder.icmp_signed(">=", end, I64(count))
-        )
-        with builder.if_else(whole) as (all_of_them, some):
-            with all_of_them:
-                builder.store(kept(builder.load(source, align=4)), target, align=4)
-            with some:
-                place = ir.Constant(ir.VectorType(I32, count), [*range(count)])
-                bounds = (_spread(builder, builder.trunc(bound, I32), count) for bound in (skip, end))
-                first, last = bounds
-                active = builder.and_(
-                    builder.icmp_signed(">=", place, first), builder.icmp_signed("<", place, last)
+        def each(load: Callable[[ir.Value], ir.Value], store: Callable[[ir.Value, ir.Value], None]) -> None:
+            def pixel(w: ir.Value, nothing: list[ir.Value]) -> list[ir.Value]:
+                source, target = (
+                    _vector(builder, array, builder.add(start, builder.mul(w, apart)), floats)
+                    for array, start in ((x, at), (y, to))
                 )
-                load = _masked(builder, "load", floats, [source.type, I32, active.type, floats])
-                value = builder.call(load, [source, I32(4), active, zero])
-                store = _masked(builder, "store", ir.VoidType(), [floats, target.type, I32, active.type])
-                builder.call(store, [kept(value), target, I32(4), active])
+                store(builder.select(keep, builder.fmul(load(source), factor), zero), target)
+                return nothing
+
+            repeat(builder, pixels, [], pixel)
+
+        inside = builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(count))
+        with builder.if_else(builder.and_(*inside)) as (all_of_them, some):
+            with all_of_them:
+                each(
+                    lambda source: builder.load(source, align=4),
+                    lambda value, target: builder.store(value, target, align=4),
+                )
+            with some:
+                active = _between(builder, first, last, count)
+                kind, pointer = active.type, floats.as_pointer()
+                load = _masked(builder, "load", floats, [pointer, I32, kind, floats])
+                store = _masked(builder, "store", ir.VoidType(), [floats, pointer, I32, kind])
+                each(
+                    lambda source: builder.call(load, [source, I32(4), active, zero]),
+                    lambda value, target: builder.call(store, [value, target, I32(4), active]),
+                )
 
     @intrinsic(lower)
-    def run(x, at, y, to, counter, seed, threshold, scale, skip, end) -> None:
+    def run(x, at, y, to, counter, seed, threshold, scale, bounds, repeats) -> None:
         block, sample, step, key = counter
+        first, last = max(bounds[0], 0), min(bounds[1], count)
         words = random_words(seed, key, step, np.array([sample]), 4 * (block + blocks))[0, 4 * block :]
-        for i in range(max(skip, 0), min(end, count)):
-            value = x.reshape(-1)[at + i] * scale[0]
-            y.reshape(-1)[to + i] = value if words[i] >= threshold else ZERO
+        for w in range(repeats[0]):
+            source, target = (start + w * repeats[1] + first for start in (at, to))
+            kept = np.where(
+                words[first:last] >= threshold, x.reshape(-1)[source:][: last - first] * scale[0], 0
+            )
+            y.reshape(-1)[target : target + last - first] = kept
 
     return run
+
+
+def _vector(builder: ir.IRBuilder, base: ir.Value, place: ir.Value, kind: ir.VectorType) -> ir.Value:
+    """Pointer to the vector `place` elements behind `base`."""
+    start = builder.gep(builder.bitcast(base, F32.as_pointer()), [place])
+    return builder.bitcast(start, kind.as_pointer())
+
+
+def _between(builder: ir.IRBuilder, first: ir.Value, last: ir.Value, count: int) -> ir.Value:
+    """Which of `count` lanes are from `first` on and before `last`."""
+    places = ir.Constant(ir.VectorType(I32, count), [*range(count)])
+    low, high = (splat(builder, builder.trunc(bound, I32), count) for bound in (first, last))
+    return builder.and_(builder.icmp_signed(">=", places, low), builder.icmp_signed("<", places, high))
 
 
 def _philox(builder: ir.IRBuilder, blocks: int, counter: list[ir.Value], seed: ir.Value) -> list[ir.Value]:
     """The four words of neighbouring counters, as vectors of 64-bit numbers below 2**32."""
     mask = ir.Constant(ir.VectorType(I64, blocks), [MASK] * blocks)
     half = ir.Constant(ir.VectorType(I64, blocks), [32] * blocks)
-    first, *others = (_spread(builder, word, blocks) for word in counter)
+    first, *others = (splat(builder, word, blocks) for word in counter)
     numbers = builder.add(first, ir.Constant(mask.type, [*range(blocks)]))
     c0, c1, c2, c3 = (builder.and_(c, mask) for c in (numbers, *others))
     k0, k1 = builder.and_(seed, I64(MASK)), builder.and_(builder.lshr(seed, I64(32)), I64(MASK))
@@ -82,7 +103,7 @@ def _philox(builder: ir.IRBuilder, blocks: int, counter: list[ir.Value], seed: i
             builder.mul(c, ir.Constant(mask.type, [m] * blocks))
             for c, m in zip((c0, c2), MULTIPLIERS, strict=True)
         )
-        keys = (_spread(builder, k, blocks) for k in (k0, k1))
+        keys = (splat(builder, k, blocks) for k in (k0, k1))
         c0, c2 = (
             builder.xor(builder.xor(builder.lshr(p, half), c), k)
             for p, c, k in zip((p1, p0), (c1, c3), keys, strict=True)
@@ -108,16 +129,6 @@ def _shuffled(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, places: list[int]
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(places)), places))
 
 
-def _spread(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
-    """The same number in every lane."""
-    nothing = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
-    return _shuffled(builder, builder.insert_element(nothing, value, I32(0)), nothing, [0] * count)
-
-
-def _floats(builder: ir.IRBuilder, base: ir.Value) -> ir.Value:
-    return builder.bitcast(base, F32.as_pointer())
-
-
 def _masked(builder: ir.IRBuilder, what: str, returned: ir.Type, arguments: list[ir.Type]) -> ir.Function:
     count = arguments[-1].count if what == "store" else returned.count
     name, module = f"llvm.masked.{what}.v{count}f32.p0", builder.module
@@ -125,9 +136,9 @@ def _masked(builder: ir.IRBuilder, what: str, returned: ir.Type, arguments: list
 
 
 @functools.cache
-def dropout(lanes: int) -> Kernel:
-    """y = x * scale where a number's word is at least `threshold`, else 0; `lanes` blocks at once."""
-    some, count = keep_some(lanes), 4 * lanes
+def dropout(blocks: int) -> Kernel:
+    """y = x * scale where a number's word is at least `threshold`, else 0."""
+    some, count = keep_some(blocks), 4 * blocks
 
     @kernel
     def dropout(
@@ -143,81 +154,25 @@ def dropout(lanes: int) -> Kernel:
         scale: f32,
         height: i64,
         width: i64,
+        pixels: i64,
+        down: i64,
         lo: i64,
         hi: i64,
     ) -> None:
-        """random: seed, step, first sample. Image rows may begin and end within a block."""
+        """random: seed, step, first sample. A row is `pixels` times `width` numbers with the same words.
+
+        From row to row, words go on by `down`; a row may begin and end within a block.
+        """
         for n in range(lo, hi):
             q = n % y.shape[0]
-            clear_halo(y, q, y_at, y_row, height, width)
+            clear_halo(y, q, y_at, y_row, height, width * pixels)
             for h in range(height):
-                skip = (h * width) & 3
-                first = h * width - skip
+                skip = (h * down) & 3
                 at = (n % x.shape[0]) * x.shape[1] + x_at + h * x_row - skip
                 to = q * y.shape[1] + y_at + h * y_row - skip
                 for i in range(0, skip + width, count):
-                    counter = ((first + i) >> 2, random[2] + n, random[1], key)
-                    left, right = skip - i, skip + width - i
-                    some(x, at + i, y, to + i, counter, random[0], threshold, (scale,), left, right)
+                    counter = ((h * down + i) >> 2, random[2] + n, random[1], key)
+                    bounds, repeats = (skip - i, skip + width - i), (pixels, width)
+                    some(x, at + i, y, to + i, counter, random[0], threshold, (scale,), bounds, repeats)
 
     return dropout
-
-
-@inline
-def philox_block(block, sample, step, key, seed):
-    """The four words of Philox4x32-10 at counter (block, sample, step, key): see `ops.philox`."""
-    c0, c1, c2, c3 = block & MASK, sample & MASK, step & MASK, key & MASK
-    k0, k1 = seed & MASK, (seed >> 32) & MASK
-    for _ in range(ROUNDS):
-        # Products of 32-bit words fill 64 bits; the upper word is taken without its sign.
-        p0, p1 = M0 * c0, M1 * c2
-        c0, c1 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK
-        c2, c3 = ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
-        k0, k1 = (k0 + W0) & MASK, (k1 + W1) & MASK
-    return c0, c1, c2, c3
-
-
-@inline
-def keep(x, r, at, y, q, to, word, threshold, scale):
-    """y = x * scale where the word is at least `threshold`, else 0."""
-    y[q, to] = x[r, at] * scale if word >= threshold else ZERO
-
-
-@kernel
-def dropout_channels(
-    x: f32[2],
-    x_at: i64,
-    x_row: i64,
-    y: f32[2],
-    y_at: i64,
-    y_row: i64,
-    random: i64[1],
-    key: i64,
-    threshold: i64,
-    scale: f32,
-    channels: i64,
-    height: i64,
-    width: i64,
-    lo: i64,
-    hi: i64,
-) -> None:
-    """The same with one word a channel, which all pixels share."""
-    seed, step = random[0], random[1]
-    pixels = width // channels
-    for n in range(lo, hi):
-        r, q, sample = n % x.shape[0], n % y.shape[0], random[2] + n
-        clear_halo(y, q, y_at, y_row, height, width)
-        for b in range((channels + 3) >> 2):
-            words = philox_block(b, sample, step, key, seed)
-            few = channels - 4 * b
-            for h in range(height):
-                for w in range(pixels):
-                    i = w * channels + 4 * b
-                    at, to = x_at + h * x_row + i, y_at + h * y_row + i
-                    keep(x, r, at, y, q, to, words[0], threshold, scale)
-                    if few > 1:
-                        keep(x, r, at + 1, y, q, to + 1, words[1], threshold, scale)
-                    if few > 2:
-                        keep(x, r, at + 2, y, q, to + 2, words[2], threshold, scale)
-                    if few > 3:
-                        keep(x, r, at + 3, y, q, to + 3, words[3], threshold, scale)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from glassnet.engine.kernels.vectors import F32, I16, I32, I64, Vectors, repeat
+from glassnet.engine.kernels.vectors import F32, I16, I64, Vectors, repeat
 from glassnet.engine.machine.kernel import intrinsic
+from glassnet.engine.machine.tile_ir import splat
 
 
 def _better(
@@ -95,21 +96,22 @@ def pool_window(channels: int, widest: int) -> Callable[..., None]:
     ) -> None:
         rows, columns, first, width = window
         vectors = Vectors(builder, channels, widest)
-        for start in vectors:
 
-            def down(u: ir.Value, best: list[ir.Value], start: int = start) -> list[ir.Value]:
+        def largest(start: int) -> list[ir.Value]:
+            def down(u: ir.Value, best: list[ir.Value]) -> list[ir.Value]:
                 line = builder.add(at, builder.mul(u, row))
                 number = builder.add(first, builder.mul(u, width))
 
                 def across(v: ir.Value, best: list[ir.Value]) -> list[ir.Value]:
                     value = vectors.load(F32, x, builder.add(line, builder.mul(v, I64(channels))), start)
-                    place = _place(vectors, builder.add(number, v))
-                    return [*_better(builder, value, place, best[0], best[1])]
+                    return [*_better(builder, value, _place(vectors, builder.add(number, v)), *best)]
 
                 return repeat(builder, columns, best, across)
 
-            lowest = [vectors.constant(F32, -math.inf), _place(vectors, first)]
-            best, place = repeat(builder, rows, lowest, down)
+            return repeat(builder, rows, [vectors.constant(F32, -math.inf), _place(vectors, first)], down)
+
+        for start in vectors:
+            best, place = largest(start)
             vectors.store(F32, best, y, to, start)
             vectors.store(I16, place, marks[0], marks[1], start)
 
@@ -139,33 +141,28 @@ def unpool_window(channels: int, widest: int) -> Callable[..., None]:
     def lower(builder: ir.IRBuilder, dy: Any, at: Any, index: Any, mark: Any, dx: Any, *where: Any) -> None:
         to, row, (rows, columns, first, width) = where
         vectors = Vectors(builder, channels, widest)
-        for start in vectors:
-            gradient, chosen = vectors.load(F32, dy, at, start), vectors.load(I16, index, mark, start)
-            zero = vectors.constant(F32, 0.0)
 
-            def down(
-                u: ir.Value,
-                nothing: list[ir.Value],
-                start: int = start,
-                gradient: ir.Value = gradient,
-                chosen: ir.Value = chosen,
-                zero: ir.Value = zero,
-            ) -> list[ir.Value]:
+        def spread(start: int) -> None:
+            gradient, chosen = vectors.load(F32, dy, at, start), vectors.load(I16, index, mark, start)
+
+            def down(u: ir.Value, nothing: list[ir.Value]) -> list[ir.Value]:
                 line = builder.add(to, builder.mul(u, row))
                 number = builder.add(first, builder.mul(u, width))
 
                 def across(v: ir.Value, nothing: list[ir.Value]) -> list[ir.Value]:
-                    place = builder.add(line, builder.mul(v, I64(channels)))
                     here = builder.icmp_signed("==", chosen, _place(vectors, builder.add(number, v)))
-                    more = builder.select(here, gradient, zero)
-                    vectors.store(
-                        F32, builder.fadd(vectors.load(F32, dx, place, start), more), dx, place, start
-                    )
+                    more = builder.select(here, gradient, vectors.constant(F32, 0.0))
+                    place = builder.add(line, builder.mul(v, I64(channels)))
+                    total = builder.fadd(vectors.load(F32, dx, place, start), more)
+                    vectors.store(F32, total, dx, place, start)
                     return nothing
 
                 return repeat(builder, columns, nothing, across)
 
             repeat(builder, rows, [], down)
+
+        for start in vectors:
+            spread(start)
 
     @intrinsic(lower)
     def run(dy, at, index, mark, dx, to, row, window) -> None:
@@ -183,7 +180,4 @@ def unpool_window(channels: int, widest: int) -> Callable[..., None]:
 
 def _place(vectors: Vectors, number: ir.Value) -> ir.Value:
     """A place in a window, in every lane."""
-    builder, kind = vectors.builder, ir.VectorType(I16, vectors.lanes)
-    nothing = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(nothing, builder.trunc(number, I16), I32(0))
-    return builder.shuffle_vector(first, nothing, vectors.constant(I32, 0))
+    return splat(vectors.builder, vectors.builder.trunc(number, I16), vectors.lanes)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from llvmlite import ir
 
-from glassnet.engine.machine.tile_ir import store_lanes
+from glassnet.engine.machine.tile_ir import splat, store_lanes
 
 F32, I1, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -45,9 +45,7 @@ class Vectors:
     def spread(self, element: ir.Type, base: ir.Value, at: ir.Value, start: int) -> ir.Value:
         """In all lanes what is `at` elements behind `base`, whatever the channels."""
         pointer = self.builder.gep(self.builder.bitcast(base, element.as_pointer()), [at])
-        nothing = ir.Constant(ir.VectorType(element, self.lanes), ir.Undefined)
-        first = self.builder.insert_element(nothing, self.builder.load(pointer), I32(0))
-        return self.builder.shuffle_vector(first, nothing, self.constant(I32, 0))
+        return splat(self.builder, self.builder.load(pointer), self.lanes)
 
     def add_all(self, value: ir.Value, base: ir.Value, at: ir.Value) -> None:
         """base[at] += the sum of all lanes, halves first."""

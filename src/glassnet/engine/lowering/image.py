@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from glassnet.engine.kernels import batch_norm as batch_kernels
-from glassnet.engine.kernels import dropout as dropout_kernels
 from glassnet.engine.kernels import group_norm as group_kernels
 from glassnet.engine.kernels import image, layer_norm, pool
 from glassnet.engine.kernels.activation import elementwise as elementwise_kernel
 from glassnet.engine.kernels.conv import mask_by_output
+from glassnet.engine.kernels.dropout import dropout as dropout_kernel
 from glassnet.engine.lowering.base import Context, lowers, rows, span, sum_leaves_into
 from glassnet.engine.lowering.conv import NOTHING
 from glassnet.ops.philox import keep_threshold
@@ -160,14 +160,14 @@ def _channels(
 @lowers("dropout")
 def dropout(operation: Operation, context: Context) -> list[Step]:
     (x,), (y,), settings = operation.inputs, operation.outputs, operation.settings
-    to = context.image(y)
-    scale = 1 / (1 - settings["rate"])
+    channels, scale = context.image(y).channels, 1 / (1 - settings["rate"])
     drawn = (context.slots.random, settings["key"], keep_threshold(settings["rate"]), scale)
-    if settings["channels"]:
-        sizes = (to.channels, to.height, to.width)
-        return [Step(dropout_kernels.dropout_channels, (span(x), span(y), *drawn, *sizes))]
-    kernel = dropout_kernels.dropout(context.cpu.lanes)
-    return [Step(kernel, (span(x), span(y), *drawn, *context.extent(x, y)))]
+    (height, width), blocks = context.extent(x, y), context.cpu.lanes
+    sizes = (height, width, 1, width)
+    if settings["channels"]:  # whose words all pixels share
+        blocks = next(n for n in (1, 2, 4, 8, 16) if n == blocks or 4 * n >= channels)
+        sizes = (height, channels, width // channels, 0)
+    return [Step(dropout_kernel(blocks), (span(x), span(y), *drawn, *sizes))]
 
 
 # Normalisation ----------------------------------------------------------------------------------------

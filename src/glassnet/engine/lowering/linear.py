@@ -44,7 +44,7 @@ def linear(operation: Operation, context: Context) -> list[Step]:
         panels = [Panel(first, columns, first, outputs) for first, columns in places]
         return [_linear_step(context, x, weights.reshape(-1), bias, operation.outputs[0], panels, settings)]
     panels, packed = packing(places, inner)
-    pack = Step(conv.pack, (weights, packed, where(panels)), "prepare", units=-(-inner // 16))
+    pack = Step(conv.pack, (weights, packed, table_of(panels)), "prepare", units=-(-inner // 16))
     return [pack, _linear_step(context, x, packed, bias, operation.outputs[0], panels, settings)]
 
 
@@ -67,7 +67,7 @@ def packing(places: list[tuple[int, Columns]], inner: int) -> tuple[list[Panel],
     return panels, aligned(start, np.float32)
 
 
-def where(panels: list[Panel]) -> np.ndarray:
+def table_of(panels: list[Panel]) -> np.ndarray:
     """The table of the packing kernels."""
     return table([[p.first, p.columns.channels, p.start, p.apart] for p in panels])
 
@@ -87,7 +87,7 @@ def _linear_step(
     kinds = list(dict.fromkeys(panel.columns for panel in panels))
     tiles = [_tiles(context, columns, inner, large, settings) for columns in kinds]
     longest = max(map(len, tiles))
-    tiles = [kind + [kind[-1]] * (longest - len(kind)) for kind in tiles]
+    tiles = [kind + [kind[-1]] * (longest - len(kind)) for kind in tiles]  # the last takes what there is
     runs = [[kinds.index(p.columns), p.first, p.start, p.apart] for p in panels]
     arguments = (
         span(x),
@@ -131,7 +131,7 @@ def linear_input_grad(operation: Operation, context: Context) -> list[Step]:
     inputs, outputs = weights.shape
     places = columns_at(inputs, context, few=context.capacity <= FEW)
     panels, turned = packing(places, outputs)
-    turn = Step(conv.pack_transposed, (weights, turned, where(panels)), "prepare", units=len(panels))
+    turn = Step(conv.pack_transposed, (weights, turned, table_of(panels)), "prepare", units=len(panels))
     return [turn, _linear_step(context, dy, turned, NOTHING, dx, panels, {})]
 
 

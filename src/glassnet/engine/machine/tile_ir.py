@@ -49,6 +49,13 @@ def store_lanes(builder: ir.IRBuilder, value: ir.Value, to: ir.Value, count: int
         done += part
 
 
+def splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    """The same number in every lane."""
+    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(nothing, value, I32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
 def _store_masked(builder: ir.IRBuilder, value: ir.Value, to: ir.Value, count: int, align: int) -> None:
     kind, lanes, pointer = value.type, value.type.count, value.type.as_pointer()
     mask = ir.Constant(ir.VectorType(I1, lanes), [i < count for i in range(lanes)])
@@ -149,7 +156,7 @@ class _Builder:
             else:
                 odd = next(n for n in (7, 5, 3, 1) if multiple % n == 0)
                 address = builder.gep(head, [builder.mul(self.odd[odd], I64(multiple // odd))])
-            value = self._broadcast(builder.load(address, align=4))
+            value = splat(builder, builder.load(address, align=4), self.spec.lanes)
             result += [
                 builder.call(self.fma, [value, weights[v], sums[i * vectors + v]]) for v in range(vectors)
             ]
@@ -204,12 +211,6 @@ class _Builder:
         spec = self.spec
         pointer = self.builder.gep(start, [I64(v * spec.lanes)])
         store_lanes(self.builder, value, pointer, spec.last_lanes if v == spec.vectors - 1 else spec.lanes, 4)
-
-    def _broadcast(self, value: ir.Value) -> ir.Value:
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, I32(0))
-        zeros = ir.Constant(ir.VectorType(I32, self.spec.lanes), [0] * self.spec.lanes)
-        return self.builder.shuffle_vector(first, undefined, zeros)
 
     def _declare(self, name: str, returned: ir.Type, arguments: list[ir.Type]) -> ir.Function:
         """An LLVM intrinsic by name: llvmlite's declare_intrinsic does not know vector types."""
