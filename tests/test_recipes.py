@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,10 @@ import pytest
 
 from glassnet.data import Dataset, from_arrays, load
 from glassnet.data.batches import BatchPlan
-from glassnet.errors import ConfigError, DataError, FileFormatError, RunFolderError
+from glassnet.errors import ConfigError, DataError, RunFolderError
 from glassnet.ops.reference import ReferenceOps
-from glassnet.recipes import RECIPES, Recipe, photos_study, recipe_named
-from glassnet.recipes.page import filled, row
-from glassnet.recipes.result import Finished, Result, SeedResult, same_settings, shipped
+from glassnet.recipes import RECIPES, recipe_named
+from glassnet.recipes.base import held_out
 from glassnet.recipes.simple_nn import costs
 from glassnet.train import Callback, Interrupted
 from glassnet.train.fitting import run
@@ -241,11 +239,25 @@ def test_an_interrupted_recipe_goes_on_to_the_same_end(clothed, tmp_path):
     """Three steps an epoch; the last checkpoint is in the third epoch, with the lines of two."""
     recipe = on("auto", RECIPES["simple-nn"], epochs=4, checkpoint_steps=2)
     whole = recipe.train(0, data=clothed, folder=tmp_path / "whole")
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"To go on: the same command again$"):
         recipe.train(0, data=clothed, folder=tmp_path / "cut", callbacks=[InterruptAfter(3)])
     resumed = recipe.train(0, data=clothed, folder=tmp_path / "cut")
     assert replace(resumed, seconds=whole.seconds) == whole
     assert len(resumed.log) == len(resumed.curve) == 4
+
+
+def test_the_lines_of_a_hundred_steps_go_on_where_they_were_cut(clothed, tmp_path):
+    recipe = on("auto", RECIPES["conv-pool-softmax"], checkpoint_steps=130)
+    whole = recipe.train(0, data=clothed, folder=tmp_path / "whole")
+
+    class Kill(Callback):
+        def on_steps(self, training, records):
+            if records[-1].step > 700:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        recipe.train(0, data=clothed, folder=tmp_path / "cut", callbacks=[Kill()])
+    assert recipe.train(0, data=clothed, folder=tmp_path / "cut").log == whole.log
 
 
 def test_a_recipe_killed_before_its_first_checkpoint_begins_anew(clothed, tmp_path):
@@ -281,28 +293,19 @@ def test_a_run_of_other_settings_is_not_taken_for_the_recipes(clothed, tmp_path)
     )
 
 
-RUN = SeedResult(0, 0.9, 0.95, 1.5, "compiled", ({"epoch": 1, "loss": 0.5},), ("a line",))
-
-
-def test_a_finished_seed_is_kept_for_the_same_settings(tmp_path):
-    kept = Finished(tmp_path, "some", {"data": "mnist", "epochs": 3, "sizes": (1, 2)})
-    assert kept.get(0) is None
-    kept.put(RUN)
-    assert kept.get(0).test_accuracy == 0.9 and kept.get(1) is None
-    assert Finished(tmp_path, "some", kept.settings | {"epochs": 4}).get(0) is None
-    assert Finished(tmp_path, "some", kept.settings | {"ema": 0.0}).get(0) is not None  # a later default
-    assert Finished(tmp_path, "some", kept.settings | {"ema": 0.9}).get(0) is None
-    assert Finished(tmp_path, "some", {"data": "mnist", "epochs": 3}).get(0) is None
-
-
-def test_a_result_file_gives_back_the_result():
-    result = Result("some", {"epochs": 3}, (RUN, replace(RUN, seed=1, test_accuracy=0.8)), {"numpy": "2"})
-    again = Result.from_json(result.to_json(), "some.json")
-    assert again.to_json() == result.to_json()
-    plain = json.loads(result.to_json())
-    assert plain["test_accuracy"] == pytest.approx(0.85) and plain["spread"] == [0.8, 0.9]
-    assert message_of(FileFormatError, Result.from_json, "{}", "some.json") == (
-        "some.json is not the result of a recipe: KeyError('runs')."
+def test_held_out_images_take_the_place_of_test(clothed):
+    data = held_out(clothed, 400)
+    assert (len(data.train), len(data.test)) == (1038, 400)
+    assert (data.test.images == clothed.train.images[-400:]).all()
+    order = np.argsort(clothed.train.labels, kind="stable")
+    data = held_out(replace(clothed, train=clothed.train[order]), 400)
+    assert set(data.test.labels) == set(data.train.labels) == set(range(10))
+    assert message_of(ConfigError, held_out, clothed, 1438) == (
+        "hold_out must leave images to train on: it is 1438 of 1438."
+    )
+    with_test, without = (RECIPES["conv-pool-softmax"].train(0, data=clothed, hold_out=n) for n in (0, 400))
+    assert (with_test.train_accuracy, with_test.test_accuracy) != (
+        *(without.train_accuracy, without.test_accuracy),
     )
 
 
@@ -319,52 +322,6 @@ def test_without_its_data_a_recipe_says_what_it_wants(tmp_path, monkeypatch):
     message = message_of(DataError, RECIPES["simple-nn"].train, 0)
     for part in ("train-images-idx3-ubyte.gz", str(tmp_path / "mine" / "mnist"), "set GLASSNET_DATA to"):
         assert part in message
-
-
-# The page
-
-
-def test_the_page_agrees_with_the_results():
-    text = PAGE.read_text(encoding="utf-8")
-    assert filled(text, shipped()) == text
-    elsewhere = {recipe.name for recipe in photos_study.RECIPES}
-    assert all(f"recipe run {name}`" in text for name in shipped().keys() - elsewhere)
-
-
-def test_a_recipe_without_a_publication_is_what_its_task_gets_today():
-    own = Recipe(
-        name="fast",
-        about="Any network",
-        config=RECIPES["simple-nn"].config,
-        network=RECIPES["simple-nn"].network,
-    )
-    result = Result("fast", {}, (RUN,), {})
-    cells = row(own, {"fast": result})
-    assert cells == (
-        *("Any network", "-", "-", "90.00 % (90.00 to 90.00, 1 seeds)", "-", "1.5 s"),
-        "`glassnet recipe run fast`",
-    )
-    published = replace(RECIPES["nn-learn-simple"], today="fast")
-    shown = row(published, {"fast": result, "nn-learn-simple": result})
-    assert shown[1:4] == ("97.67 %", "90.00 % (90.00 to 90.00, 1 seeds)", "90.00 % in 1.5 s: `fast`")
-
-
-def test_shipped_results_are_of_the_settings_of_now():
-    for name, result in shipped().items():
-        assert same_settings(result.settings, RECIPES[name].settings()), name
-
-
-def test_shipped_results_reach_what_is_required():
-    for name, result in shipped().items():
-        required = RECIPES[name].required
-        assert required is None or result.mean("test_accuracy") >= required, name
-        assert len(result.seeds) >= RECIPES[name].seeds, name
-
-
-def test_a_page_without_marks_is_refused():
-    assert message_of(FileFormatError, filled, "nothing", {}) == (
-        "The page needs the two lines '<!-- table: glassnet recipe page -->' and '<!-- end of the table -->'."
-    )
 
 
 # Accuracy

@@ -55,6 +55,14 @@ def test_one_seed_and_a_rehearsal(capsys):
     assert not Path("runs").exists()
 
 
+def test_images_held_out_are_judged_and_kept_apart(capsys):
+    result, err = run_json(capsys, "recipe", "run", "deep-ml-130", "--seeds", 2, "--hold-out", 300)
+    assert result["judged"] == "held-out" and "Mean of 2 seeds: held-out " in err
+    assert Path("runs/hold-out-300/deep-ml-130/seed-1.json").exists()
+    again, err = run_json(capsys, "recipe", "run", "deep-ml-130", "--seeds", 2)
+    assert again["judged"] == "test" and again["train_accuracy"] != result["train_accuracy"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -62,6 +70,10 @@ def test_one_seed_and_a_rehearsal(capsys):
         (
             ["simple-nn", "--steps", "3", "--out", "results"],
             "--steps only rehearses, which is no result to write. Leave out --out or --steps.",
+        ),
+        (
+            ["simple-nn", "--hold-out", "9", "--out", "results"],
+            "--hold-out does not look at test, which is no result to write. Leave out --out or --hold-out.",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glassnet.errors import ShapeError
+from glassnet.errors import ConfigError, ShapeError
 from glassnet.recipes import recipe_named, train_cnn, train_simple_cnn_with_backprop
 from glassnet.recipes.deep_ml_130 import GOLDEN, drawn, golden_error, seeded
 from messages import message_of
@@ -74,6 +74,28 @@ def test_images_of_another_rank_are_refused():
     assert message_of(ShapeError, train_cnn, np.zeros((2, 5, 5)), np.zeros(2)) == (
         "X must have shape (N, C, H, W), got (2, 5, 5)."
     )
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "y", "epochs", "error", "message"),
+    [
+        *(
+            (train_simple_cnn_with_backprop, (3, 5, 5), y, 1, ShapeError, f"y must have shape (N, K) {rest}")
+            for y, rest in (
+                ((3,), "with a row for each of 3 images, got (3,)."),
+                ((2, 2), "with a row for each of 3 images, got (2, 2)."),
+            )
+        ),
+        (
+            *(train_cnn, (3, 1, 5, 5), (4,), 1, ShapeError),
+            "y must have shape (N, K) with a row for each of 3 images, got (4, 1).",
+        ),
+        (train_cnn, (3, 1, 5, 5), (3,), 0, ConfigError, "epochs must be 1 or more, got 0."),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_other_targets_and_no_epochs_are_refused(function, x, y, epochs, error, message, dtype):
+    assert message_of(error, function, np.ones(x, dtype), np.ones(y), epochs, 0.01) == message
 
 
 def test_the_recipe_says_how_golden_it_is_and_learns_digits():

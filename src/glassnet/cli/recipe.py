@@ -30,10 +30,11 @@ def show_all(json: JsonFlag = False) -> None:
     output = Output(json)
     output.say(
         *table(
-            ("recipe", "data", "published", "required", "seeds", "about"),
+            ("recipe", "data", "published", "required", "on train", "within", "seeds", "about"),
             [
                 (
                     *(r.name, r.config.data, percent(r.published.test_accuracy), percent(r.required)),
+                    *(percent(r.required_train), "-" if r.within is None else f"{r.within:g} s"),
                     *(str(r.seeds), r.about),
                 )
                 for r in RECIPES.values()
@@ -44,6 +45,7 @@ def show_all(json: JsonFlag = False) -> None:
     output.result(
         recipes=[
             {"recipe": r.name, "data": r.config.data, "seeds": r.seeds, "required": r.required}
+            | {"required_train": r.required_train, "within": r.within}
             | {"published": r.published.test_accuracy, "about": r.about}
             for r in RECIPES.values()
         ]
@@ -56,6 +58,7 @@ def run_one(
     seed: Annotated[int | None, typer.Option(min=0, help="Run this seed alone, or begin with it.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, else the recipe's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Only rehearse so many steps.")] = None,
+    hold_out: Annotated[int, typer.Option(min=0, help="Judge on so many training images, not on test.")] = 0,
     run_dir: Annotated[Path, typer.Option(help="Where runs and finished seeds are kept.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="A folder for the result file.")] = None,
     json: JsonFlag = False,
@@ -67,33 +70,46 @@ def run_one(
     Example: glassnet recipe run deep-ml-130 --seed 0
     """
     chosen, output = recipe_named(name), Output(json)
-    if steps is not None and out is not None:
-        raise ConfigError("--steps only rehearses, which is no result to write. Leave out --out or --steps.")
+    judged = "held-out" if hold_out else "test"
+    for option, given, does in (
+        ("--steps", steps is not None, "only rehearses"),
+        ("--hold-out", hold_out > 0, "does not look at test"),
+    ):
+        if given and out is not None:
+            raise ConfigError(f"{option} {does}, which is no result to write. Leave out --out or {option}.")
     count = seeds or (chosen.seeds if seed is None else 1)
-    kept = Finished(run_dir, chosen.name, chosen.settings(), runs_of=chosen.runs_of)
+    place = run_dir / f"hold-out-{hold_out}" if hold_out else run_dir
+    kept = Finished(place, chosen.name, chosen.settings(), runs_of=chosen.runs_of)
     found = []
     for number in range(seed or 0, (seed or 0) + count):
         result = None if steps else kept.get(number)
         if result is None:
             with progress(output) as shown:
-                folder = None if steps else kept.run_folder(number)
-                result = chosen.train(number, steps=steps, folder=folder, callbacks=[shown], say=output.say)
+                result = chosen.train(
+                    number,
+                    steps=steps,
+                    hold_out=hold_out,
+                    folder=None if steps else kept.run_folder(number),
+                    callbacks=[shown],
+                    say=output.say,
+                )
             if not steps:
                 kept.put(result)
         output.say(
-            f"{name}, seed {number}: test accuracy {percent(result.test_accuracy)}, "
+            f"{name}, seed {number}: {judged} accuracy {percent(result.test_accuracy)}, "
             f"train {percent(result.train_accuracy)}, {result.seconds:.2f} s of training."
         )
         found.append(result)
-    report(output, chosen, kept.all(found), out)
+    report(output, chosen, kept.all(found), judged, out)
 
 
-def report(output: Output, chosen: Recipe, result: Result, out: Path | None) -> None:
+def report(output: Output, chosen: Recipe, result: Result, judged: str, out: Path | None) -> None:
     """Means beside the publication's figures; the result file where one is wanted."""
     figures, published = result.summary(), chosen.published
     if len(result.seeds) > 1:
         spread = " to ".join(percent(end) for end in figures["spread"] or ())
-        output.say(f"Mean of {len(result.seeds)} seeds: test {percent(figures['test_accuracy'])} ({spread}).")
+        mean = percent(figures["test_accuracy"])
+        output.say(f"Mean of {len(result.seeds)} seeds: {judged} {mean} ({spread}).")
     if published.source:
         output.say(
             f"Published: test {percent(published.test_accuracy)}, train {percent(published.train_accuracy)}, "
@@ -102,7 +118,7 @@ def report(output: Output, chosen: Recipe, result: Result, out: Path | None) -> 
     if out is not None:
         write(out / f"{chosen.name}.json", result)
         output.say(f"The result is in {out / chosen.name}.json.")
-    output.result(**figures, published=published.test_accuracy)
+    output.result(**figures, judged=judged, published=published.test_accuracy)
 
 
 @recipe.command("page")

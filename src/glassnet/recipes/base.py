@@ -11,7 +11,7 @@ import numpy as np
 
 from glassnet.data import Dataset, Split
 from glassnet.data.labels import hard
-from glassnet.errors import RunFolderError
+from glassnet.errors import ConfigError, RunFolderError
 from glassnet.evaluation.metrics import evaluation
 from glassnet.io import load
 from glassnet.models import tables_of
@@ -21,7 +21,7 @@ from glassnet.runs.folder import RunFolder, model_file
 from glassnet.runs.lock import RunLock
 from glassnet.runs.records import read_run
 from glassnet.settings.settling import balanced, load_data
-from glassnet.train import Callback, Run, TrainConfig, Training
+from glassnet.train import Callback, Interrupted, Run, TrainConfig, Training
 from glassnet.train.fitting import resume, run
 
 Say = Callable[[str], None]
@@ -80,10 +80,11 @@ class Recipe:
 
     config: all settings of training; its `data` is the set that is wanted, `read` what reads it, `prepare`
     the part of it that is used and how it is scaled. network: the network with first weights from a seed.
-    required: test accuracy that the mean over `seeds` must reach. today: the recipe that solves the same task
-    as one would now. log: what says the publication's own lines. scores: how the trained network is asked,
-    where one look at each image is not all (the mean over shifted copies, say). runs_of: the recipe of the
-    same settings whose runs are these, asked in another way.
+    as_published: whether the settings are the publication's. required, required_train: accuracies on test and
+    train that the means over `seeds` must reach. within: seconds of training that the fastest run may take.
+    today: the recipe that solves the same task as one would now. log: what says the publication's own lines.
+    scores: how the trained network is asked, where one look at each image is not all (the mean over shifted
+    copies, say). runs_of: the recipe of the same settings whose runs are these, asked in another way.
     """
 
     name: str
@@ -93,7 +94,10 @@ class Recipe:
     published: Published = Published()
     read: Callable[[TrainConfig], Dataset] = load_data
     prepare: Callable[[Dataset], Dataset] = lambda data: data
+    as_published: bool = False
     required: float | None = None
+    required_train: float | None = None
+    within: float | None = None
     seeds: int = 3
     today: str = ""
     runs_of: str = ""
@@ -114,6 +118,7 @@ class Recipe:
         *,
         data: Dataset | None = None,
         steps: int | None = None,
+        hold_out: int = 0,
         folder: Path | None = None,
         callbacks: Iterable[Callback] = (),
         say: Say = lambda line: None,
@@ -121,11 +126,13 @@ class Recipe:
         """One run of this recipe, evaluated on test and training images.
 
         data: in place of the set that the config names. steps: a rehearsal, one epoch over a few images that
-        make so many steps. folder: of the run, which goes on where an earlier one was interrupted.
+        make so many steps. hold_out: so many training images take the place of test, which is not looked at:
+        what a recipe is chosen by. folder: of the run, which goes on where an earlier one was interrupted.
         say: is given the publication's log lines. Raises DataError that names missing files, where they were
         sought and how to provide them.
         """
-        data = self.prepare(self.read(self.config) if data is None else data)
+        data = self.read(self.config) if data is None else data
+        data = self.prepare(held_out(data, hold_out) if hold_out else data)
         net = self.network(seed)
         config = self.config.override(f"seed={seed}")
         if steps is not None:
@@ -164,18 +171,23 @@ def trained(
 
     Raises RunFolderError where it was begun with other settings.
     """
-    callbacks = [log, *callbacks]
+    callbacks, resumable = [log, *callbacks], False
     if folder is not None and folder.exists():
         begun = RunFolder(folder)
-        if begun.finished or begun.resumable:
+        resumable = begun.resumable
+        if begun.finished or resumable:
             check_settings(balanced(config, data), folder)
         if begun.finished:
             return finished(folder, net, log)
-        if begun.resumable:
+        if not resumable:
+            with RunLock(folder):
+                begun.forget_beginning()
+    try:
+        if folder is not None and resumable:
             return resume(folder, data=data, net=net, callbacks=callbacks)
-        with RunLock(folder):
-            begun.forget_beginning()
-    return net, run(net, data, config, run_dir=folder, callbacks=callbacks)
+        return net, run(net, data, config, run_dir=folder, callbacks=callbacks)
+    except Interrupted as stopped:  # `glassnet resume` would not know how a recipe prepares its data
+        raise Interrupted(stopped.run, stopped.signal, "the same command again") from stopped
 
 
 def check_settings(config: TrainConfig, folder: Path) -> None:
@@ -191,6 +203,17 @@ def finished(folder: Path, net: Sequential, log: Log) -> tuple[Sequential, Run]:
     """What `net` became in the run of that folder, and the Run, without evaluations."""
     log.read(folder)
     return load(model_file(folder), layers={type(layer) for layer in net.walk()}), read_run(folder)
+
+
+def held_out(data: Dataset, count: int) -> Dataset:
+    """So many training images as test: the last ones; where they lie class by class, images evenly drawn."""
+    total = len(data.train)
+    if count >= total:
+        raise ConfigError(f"hold_out must leave images to train on: it is {count} of {total}.")
+    out = np.arange(total - count, total)
+    if (np.diff(hard(data.train.labels)) >= 0).all():
+        out = np.linspace(0, total - 1, count).astype(int)
+    return replace(data, train=data.train[np.setdiff1d(np.arange(total), out)], test=data.train[out])
 
 
 def few(train: Split, count: int) -> Split:

@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike
 import glassnet as gn
 from glassnet.backends import choose_backend
 from glassnet.data import Dataset
-from glassnet.errors import ShapeError
+from glassnet.errors import ConfigError, ShapeError
 from glassnet.losses import Loss
 from glassnet.ops.reference import ReferenceOps
-from glassnet.recipes.base import Published, Recipe, Say, scaled
+from glassnet.recipes.base import Published, Recipe, Say, held_out, scaled
 from glassnet.recipes.result import SeedResult
 from glassnet.train import Callback, TrainConfig
 
@@ -37,10 +37,11 @@ def train_cnn(
     """(kernel (1, C, 3, 3), bias_conv (1,), W_fc (H'W', K), b_fc (K,), loss) from X (N, C, H, W), y (N, K).
 
     y (N,) means one output. The loss is the mean of (p - y)^2 over N*K, before the last update. First weights
-    are 0.1 * randn, the kernel before W_fc; biases are zero.
+    are 0.1 * randn, the kernel before W_fc; biases are zero. Raises ShapeError for other shapes, and
+    ConfigError for less than one epoch.
     """
-    x, targets = images(X, "NCHW"), np.asarray(y, np.float64)
-    targets = targets[:, None] if targets.ndim == 1 else targets
+    x, y = images(X, "NCHW"), np.asarray(y, np.float64)
+    targets = checked(y[:, None] if y.ndim == 1 else y, x, epochs)
     net = network(x, 3, 1, targets)
     conv, linear = net["conv2d_1"], net["linear_1"]
     conv.weight = 0.1 * drawn(1, x.shape[3], 3, 3).transpose(2, 3, 1, 0)
@@ -54,9 +55,11 @@ def train_simple_cnn_with_backprop(
 ) -> tuple[Array, Array, Array, Array]:
     """(W_conv (k, k, F), b_conv (F,), W_dense (H'W'F, K), b_dense (K,)) from X (N, H, W) and y (N, K).
 
-    First weights are 0.01 * randn, W_conv before W_dense; biases are zero.
+    First weights are 0.01 * randn, W_conv before W_dense; biases are zero. Raises ShapeError for other shapes
+    and ConfigError for less than one epoch.
     """
-    x, targets = images(X, "NHW"), np.asarray(y, np.float64)
+    x = images(X, "NHW")
+    targets = checked(np.asarray(y, np.float64), x, epochs)
     net = network(x, kernel_size, num_filters, targets)
     conv, linear = net["conv2d_1"], net["linear_1"]
     conv.weight = 0.01 * drawn(kernel_size, kernel_size, num_filters)[:, :, None]
@@ -72,6 +75,15 @@ def images(X: ArrayLike, layout: str) -> Array:
         raise ShapeError(f"X must have shape ({', '.join(layout)}), got {x.shape}.")
     x = x.transpose(0, 2, 3, 1) if layout == "NCHW" else x[..., None]
     return np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
+
+
+def checked(y: Array, x: Array, epochs: int) -> Array:
+    """y (N, K), a row for each image."""
+    if y.ndim != 2 or len(y) != len(x) or not y.size:
+        raise ShapeError(f"y must have shape (N, K) with a row for each of {len(x)} images, got {y.shape}.")
+    if epochs < 1:
+        raise ConfigError(f"epochs must be 1 or more, got {epochs}.")
+    return y
 
 
 def network(x: Array, kernel_size: int, filters: int, targets: Array) -> gn.Sequential:
@@ -108,7 +120,7 @@ def descend(
             rates = [scalars] * len(index)
             results = step.replay(index, np.zeros_like(index), target[index], share, rates, step=first)
         return float(results[-1, 0])
-    ops, losses = ReferenceOps(), np.full(1, np.nan)
+    ops = ReferenceOps()
     for index in order:
         losses, _, grads = net.loss_and_gradients(ops, x[index], target[index], share, loss)
         for name, grad in net.store.checked(grads):
@@ -189,6 +201,7 @@ class PublishedFunction(Recipe):
         *,
         data: Dataset | None = None,
         steps: int | None = None,
+        hold_out: int = 0,
         folder: Path | None = None,
         callbacks: Iterable[Callback] = (),
         say: Say = lambda line: None,
@@ -196,7 +209,8 @@ class PublishedFunction(Recipe):
         """As Recipe.train; a run of seconds needs no run folder, and has no epochs to tell callbacks of."""
         line = f"Golden cases of the official program: largest difference {golden_error():.1e}."
         say(line)
-        data = self.prepare(self.read(self.config) if data is None else data)
+        data = self.read(self.config) if data is None else data
+        data = self.prepare(held_out(data, hold_out) if hold_out else data)
         train, config = data.train if steps is None else data.train[:steps], self.config
         x = train.inputs()[..., 0]
         start = time.perf_counter()
@@ -227,6 +241,7 @@ RECIPES = (
         config=TrainConfig(data="digits", epochs=20, batch_size=1, optimizer=gn.SGD(lr=0.01), val_fraction=0),
         network=on_digits,
         prepare=scaled,
+        as_published=True,
         required=0.9,
         seeds=3,
     ),

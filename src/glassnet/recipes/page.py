@@ -76,7 +76,7 @@ def row(recipe: Recipe, results: dict[str, Result]) -> tuple[str, ...]:
     return (
         recipe.about,
         accuracy(getattr(published, what)) + " on train" * train,
-        *((here, today(recipe.today, results)) if published.source else ("-", here)),
+        *((here, today(recipe.today, results)) if recipe.as_published else ("-", here)),
         duration(published.seconds),
         duration(result.fastest),
         f"`glassnet recipe run {recipe.name}`",
@@ -95,7 +95,7 @@ def today(name: str, results: dict[str, Result]) -> str:
     if name not in results:
         return "-"
     found = results[name]
-    return f"{accuracy(found.mean('test_accuracy'))} in {duration(found.mean('seconds'))}: `{name}`"
+    return f"{accuracy(found.mean('test_accuracy'))} in {duration(found.fastest)}: `{name}`"
 
 
 def accuracy(share: float | None) -> str:

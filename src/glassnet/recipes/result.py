@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from os import cpu_count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import glassnet
-from glassnet.errors import FileFormatError
+from glassnet.errors import FileFormatError, MissingEngineError
 from glassnet.train import TrainConfig
 
 LIBRARIES = ("numpy", "numba", "llvmlite")
@@ -149,7 +150,18 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: installed(name) for name in LIBRARIES},
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "processors": str(cpu_count()),
     }
+
+
+def processor() -> str:
+    """The processor in the words of LLVM, znver5 or neoverse-n1; without it, the kind alone."""
+    try:
+        from glassnet.engine.machine.cpu import host
+    except MissingEngineError:
+        return platform.machine()
+    return host().name
 
 
 def installed(name: str) -> str:

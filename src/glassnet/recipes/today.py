@@ -60,6 +60,7 @@ RECIPES = (
         config=SETTINGS,
         network=fast,
         required=0.9933,
+        within=15,
         seeds=5,
     ),
     Recipe(
@@ -95,6 +96,7 @@ RECIPES = (
         ),
         network=deep,
         required=0.935,
+        within=30 * 60,
     ),
     Recipe(
         name="photos",

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glassnet.data.catalog import ALIASES, NAMES, place_of
 from glassnet.data.fingerprint import WEIGHTS, Fingerprint, changes, fingerprint
 from glassnet.errors import DataError, FileFormatError, RunFolderError
 from glassnet.io import write_atomically
 from glassnet.runs.checkpoint import Checkpoints
-from glassnet.settings.config import TrainConfig
+from glassnet.settings.config import TrainConfig, read_toml
 
 if TYPE_CHECKING:
     from glassnet.data import Dataset
@@ -59,6 +60,13 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     )
 
 
+def way_on(folder: Path, data: str) -> str:
+    """How to resume a run on that data: by the command where a name or path leads to it, else in Python."""
+    if ALIASES.get(data, data) in NAMES or place_of(data).exists():
+        return f"glassnet resume {folder}"
+    return f"glassnet.resume({str(folder)!r}, data=...) in Python, with the same data"
+
+
 class RunFolder:
     """The folder of one run: config.toml, metrics.jsonl, models, evaluation.json, report.html, two pictures;
     fingerprint.json, by which its data is known again; for photos data.json, with what was found of them.
@@ -84,10 +92,9 @@ class RunFolder:
                 f"The run folder {folder.path} cannot be made: {error.strerror}. Choose another place."
             ) from error
         if occupied:
-            hint = f" To go on with the run that was interrupted: glassnet resume {folder.path}"
             raise RunFolderError(
                 f"The run folder {folder.path} is not empty. Choose a new name: no run is overwritten."
-                + hint * (folder.resumable and not folder.finished)
+                + folder._hint()
             )
         folder.write("config.toml", config.to_toml())
         if report is not None:
@@ -114,11 +121,32 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, and was not interrupted."""
+        """Whether the run came to its end, and neither failed nor was interrupted."""
+        return not self.unfinished
+
+    @property
+    def unfinished(self) -> str:
+        """What became of a run that did not come to its end; nothing where it did."""
         try:
-            return json.loads((self.path / "evaluation.json").read_text("utf-8"))["stopped"] != "interrupted"
+            stopped = json.loads((self.path / "evaluation.json").read_text("utf-8"))["stopped"]
+            return {"interrupted": "was interrupted", "failed": "failed"}.get(stopped, "")
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return "is in progress or was killed"
+
+    def remark(self) -> str:
+        """What to know before the model of a run that did not come to its end is used."""
+        epochs, metrics = TrainConfig.from_toml(self.path / "config.toml").epochs, self.path / "metrics.jsonl"
+        done = len(metrics.read_text("utf-8").splitlines()) if metrics.exists() else 0
+        return f"The run {self.path} {self.unfinished} after {done} of {epochs} epochs."
+
+    def _hint(self) -> str:
+        """What can be done with the run that is in the way."""
+        if not self.resumable or self.finished:
+            return ""
+        if self.unfinished == "failed":
+            return " The run there failed, and would fail again if resumed."
+        way = way_on(self.path, str(read_toml(self.path / "config.toml").get("data")))
+        return f" To go on with the run that was interrupted: {way}"
 
     def keep(self, fingerprinted: Fingerprint) -> None:
         """By what the data of the run, with its validation split, is known again."""

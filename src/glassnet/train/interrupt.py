@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from glassnet.runs.folder import way_on
+
 if TYPE_CHECKING:
     from glassnet.runs.records import Run
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 class Interrupted(KeyboardInterrupt):
     """Training was interrupted. The network is as its last whole step left it; `run` tells what there is.
 
-    signal: what asked for it, SIGINT (Ctrl-C) or SIGTERM.
+    signal: what asked for it, SIGINT (Ctrl-C) or SIGTERM. go_on: how to, where not by resuming it.
     """
 
-    def __init__(self, run: Run, number: int = signal.SIGINT) -> None:
+    def __init__(self, run: Run, number: int = signal.SIGINT, go_on: str = "") -> None:
         saved = ""
         if run.folder is not None:
-            saved = f" Its model is {run.folder / 'last.gnet'}. To go on: glassnet resume {run.folder}"
+            go_on = go_on or way_on(run.folder, run.config.data)
+            saved = f" Its model is {run.folder / 'last.gnet'}. To go on: {go_on}"
         super().__init__(f"Training was interrupted in epoch {len(run.history) + 1}.{saved}")
         self.run, self.signal = run, number
 
