@@ -163,8 +163,8 @@ def test_a_folder_of_idx_files_is_read(tmp_path):
 def test_files_are_read_by_their_names(tmp_path):
     images, labels = np.zeros((2, 3, 3), np.uint8), np.arange(2)
     np.savez(tmp_path / "a.npz", images=images, labels=labels)
-    (tmp_path / "a.csv").write_text("0,1,2,3,4\n1,5,6,7,8\n")
-    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"0,1,2,3,4\n1,5,6,7,8\n"))
+    (tmp_path / "a.csv").write_text("0,4,3,2,1\n1,5,6,7,8\n")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"0,4,3,2,1\n1,5,6,7,8\n"))
     assert load(tmp_path / "a.npz").image_shape == (3, 3, 1)
     assert load(str(tmp_path / "a.csv"), shape=(1, 4)).image_shape == (1, 4, 1)
     assert load(tmp_path / "b.csv.gz", test=tmp_path / "a.csv").test.labels.tolist() == [0, 1]

@@ -161,9 +161,9 @@ def test_binaries_must_have_their_size(folder):
         assert message_of(FileFormatError, load, folder) == (
             f"{path} must have 12292 bytes, 4 records of 3073, but has {len(content)}."
         )
-    path.write_bytes(b"\x0a" + whole[1:])
-    assert message_of(DataError, load, folder) == (
-        "The cifar10 train labels must be below 10, the number of classes, got 10 at index 8."
+    path.write_bytes(whole[:3073] + b"\x0a" + whole[3074:])
+    assert message_of(FileFormatError, load, folder) == (
+        f"{path} must have labels from 0 to 9, but has 10 in record 1."
     )
 
 
@@ -178,9 +178,24 @@ def test_missing_files_are_named(folder, tmp_path, batches):
     mosaics = tmp_path / "mosaics"
     mosaics.mkdir()
     put_mosaics(mosaics, batches)
+    (mosaics / "data_batch_4.labels.u8").write_bytes(b"\0\1\2\xff")
+    assert message_of(FileFormatError, load, mosaics) == (
+        f"{mosaics / 'data_batch_4.labels.u8'} must have labels from 0 to 9, but has 255 in record 3."
+    )
     (mosaics / "data_batch_4.labels.u8").unlink()
     assert message_of(DataError, load, mosaics) == (
         f"The folder {mosaics} lacks data_batch_4.labels.u8 of CIFAR-10."
+    )
+
+
+@pytest.mark.parametrize("place", ["", cifar10.UNPACKED])
+@pytest.mark.parametrize("names", [cifar10.BINARIES, cifar10.MOSAICS])
+def test_one_batch_makes_it_cifar10(tmp_path, names, place):
+    folder = tmp_path / (place if names is cifar10.BINARIES else "")
+    folder.mkdir(exist_ok=True)
+    (folder / names[2]).touch()
+    assert message_of(DataError, load, tmp_path).startswith(
+        f"The folder {folder} lacks {names[0]}, {names[1]}, "
     )
 
 
@@ -197,6 +212,14 @@ def test_archives_must_be_whole(tmp_path, batches):
     for length in (0, 1, 20, len(whole) // 2):
         path.write_bytes(whole[:length])
         assert str(path) in message_of(FileFormatError, load, path)
+
+
+@pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
+def test_the_python_version_is_named(tmp_path, name):
+    path = archive_of(tmp_path / "a.tar.gz", {}, prefix="cifar-10-batches-py/", **{name: bytes(2 << 20)})
+    assert message_of(FileFormatError, load, path) == (
+        f"{path} is the Python version of CIFAR-10, but must be the binary one, cifar-10-binary.tar.gz."
+    )
 
 
 def test_a_header_must_have_its_checksum(tmp_path, batches):

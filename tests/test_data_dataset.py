@@ -217,7 +217,8 @@ def test_a_second_validation_split_is_refused():
 
 def test_holdout_of_single_images_is_refused():
     assert message_of(DataError, numbered([1, 1, 1]).holdout, 0.5, 0) == (
-        "Nothing can be held out: each of the 3 training images is alone in its class."
+        "Nothing can be held out: each of the 3 training images is alone in its class. "
+        "Set val_fraction=0 to train without validation images."
     )
 
 

@@ -32,6 +32,9 @@ def test_reads_both_namings(tmp_path, images, save):
     data = load_npz(tmp_path / "keras.npz", classes=["a", "b", "c"], normalise=False)
     assert data.train.labels.tolist() == labels.tolist() and len(data.test) == 2 and data.val is None
     assert data.classes == ("a", "b", "c") and data.preprocessing.mean == (0.0,)
+    save(tmp_path / "both.npz", images=images, labels=labels, x_test=images[:2], y_test=labels[:2])
+    data = load_npz(tmp_path / "both.npz")
+    assert (len(data.train), len(data.test)) == (6, 2) and data.val is None
 
 
 @pytest.mark.parametrize(
@@ -76,10 +79,17 @@ def described(dtype="'<f8'", shape="(2,)"):
 
 def test_missing_arrays_are_named(tmp_path, images):
     path = tmp_path / "a.npz"
-    np.savez(path, pictures=images)
-    assert message_of(FileFormatError, load_npz, path) == (
-        f"{path} must hold x_train and y_train, or images and labels, got neither."
-    )
+    wanted = f"{path} must hold x_train and y_train, or images and labels, got"
+    known = "Known: images, labels, x_test, x_train, x_val, y_test, y_train, y_val."
+    for arrays, found in (
+        ({}, "no arrays."),
+        ({"X_train": images, "y_train": images}, "X_train, y_train. Did you mean 'x_train'?"),
+        ({"x_train": images, "x_test": images}, "x_train, x_test."),
+    ):
+        np.savez(path, **arrays)
+        assert message_of(FileFormatError, load_npz, path) == f"{wanted} {found}"
+    np.savez(path, images, images)
+    assert message_of(FileFormatError, load_npz, path) == f"{wanted} arr_0, arr_1. {known}"
     np.savez(path, x_train=images, y_train=np.arange(6), x_test=images)
     assert message_of(FileFormatError, load_npz, path) == (
         f"{path} must hold x_test and y_test, but has only one of them."
@@ -111,7 +121,12 @@ PROBLEMS = {
     ),
     "axes": (npy_of(header=described(shape=f"({'1, ' * 9})")), " must have at most 8 dimensions, but has 9."),
 }
-for name, dtype in {"objects": "'|O'", "fields": "[('a', '<f8')]", "code": "__import__('os')"}.items():
+PROBLEMS["objects"] = (
+    npy_of(header=described("'|O'")),
+    " holds Python objects, but must hold numbers or texts. "
+    "Save labels.astype(str), or images of one size as one array.",
+)
+for name, dtype in {"fields": "[('a', '<f8')]", "code": "__import__('os')"}.items():
     PROBLEMS[name] = (
         npy_of(header=described(dtype)),
         " must have a header of at most 4096 bytes that describes an array of numbers or texts, found "
@@ -184,7 +199,7 @@ def test_archives_that_are_none_are_refused(tmp_path):
     for length in (0, 10, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert message_of(FileFormatError, read_npz, path) == (
-            f"{path} is not a whole zip file: its end is not that of one without a comment."
+            f"{path} is truncated or no zip file: it must end as a zip file without a comment does."
         )
     path.write_bytes(whole[:200] + b"?" + whole[201:])
     assert message_of(FileFormatError, read_npz, path) == (

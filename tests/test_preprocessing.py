@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import glassnet as gn
 from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.preprocessing import Preprocessing
 from messages import message_of
@@ -134,6 +135,45 @@ def test_dict_and_back_through_json(preprocessing):
 )
 def test_images_that_do_not_fit_are_refused(images, error, message):
     assert message_of(error, GREY.apply, images) == message
+
+
+NO_UNIT = (
+    "The images are floats up to 254.9, but floats must be from 0 to 1. "
+    "Divide them, for instance with images / 255 if they hold 0 to 255."
+)
+
+
+def test_floats_from_0_to_255_are_refused(generator):
+    """Wherever raw images come in, also where the first of them is black."""
+    images = np.zeros((3, 2, 3), np.float32)
+    images[2, 1, 1] = 254.9
+    assert message_of(DataError, GREY.apply, images) == NO_UNIT
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(2, 3, 1))
+    assert net.scores(images[..., None]).shape == (3, 2)
+    net.preprocessing = GREY
+    for call in (net.scores, net.inputs, net.predict):
+        assert message_of(DataError, call, images) == NO_UNIT
+    right = (images / 255, [0, 1, 1])
+    for what, arrays, splits in (
+        ("train", (images, [0, 1, 1]), {}),
+        ("val", right, {"val": (images, [0, 1, 1])}),
+    ):
+        assert message_of(DataError, gn.data.from_arrays, *arrays, **splits) == (
+            NO_UNIT.replace("The images", f"The {what} images")
+        )
+
+
+@pytest.mark.parametrize(
+    ("images", "std"),
+    [
+        (np.array([[[-0.5, 0, 20], [0, 0, 0]]]), 0.5),  # standardised, and an outlier
+        (np.full((1, 2, 3), 9.9), 0.5),  # standardised, and one bright image alone
+        (np.full((1, 2, 3), 254.9), 78.0),  # a network of the days when 0 to 255 was taken
+    ],
+)
+def test_other_floats_are_taken(images, std):
+    preprocessing = Preprocessing((2, 3), (0.25,), (std,), "L")
+    np.testing.assert_allclose(preprocessing.apply(images)[..., 0], (images - 0.25) / std, rtol=1e-6)
 
 
 def test_settings_from_before_there_was_resize_mean_stretch():

@@ -21,6 +21,9 @@ RESIZES: Final = ("stretch", "crop")
 TTA: Final = ("none", "flip")
 """What scores are averaged over: an image alone, or also its mirror image."""
 
+FLOAT_LIMIT: Final = 10.0
+"""Floats beyond it are no images from 0 to 1, nor standardised ones: those have negative values, too."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -67,9 +70,9 @@ class Preprocessing:
         """Raw images (N, H, W, C) or (N, H, W), uint8 or float -> float32 (N, H, W, C), (x - mean) / std.
 
         Raises ShapeError for a wrong number of dimensions, of channels or a wrong size, and DataError for
-        another type than uint8 and float, and for NaN or infinity.
+        another type than uint8 and float, for NaN or infinity, and for floats that seem to hold 0 to 255.
         """
-        checked = image_array(images)
+        checked = image_array(images, std=self.std)
         if checked.shape[3] != len(self.mean):
             raise ShapeError(
                 f"The images must be {self.channels!r}, of shape (N, H, W, {len(self.mean)}), "
@@ -123,10 +126,12 @@ class Preprocessing:
         return tuple(float(v) for v in value)
 
 
-def image_array(images: ArrayLike, what: str = "images") -> NDArray[Any]:
+def image_array(images: ArrayLike, what: str = "images", *, std: tuple[float, ...] = (1.0,)) -> NDArray[Any]:
     """Checked images (N, H, W, C), uint8 or float32; grey ones (N, H, W) get their channel axis.
 
     No copy unless they are float16 or float64. `what` names the images in errors.
+    Floats without a negative value must not go beyond FLOAT_LIMIT, or that many `std` where the images that a
+    network was trained on have a larger one.
     """
     array = np.asarray(images)
     if array.ndim == 3:
@@ -153,6 +158,12 @@ def image_array(images: ArrayLike, what: str = "images") -> NDArray[Any]:
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is named below
         array = array.astype(np.float32, copy=False)
     _check_finite(array, what)
+    high = float(array.max())
+    if high > FLOAT_LIMIT * max(1.0, *std) and array.min() >= 0:
+        raise DataError(
+            f"The {what} are floats up to {high:g}, but floats must be from 0 to 1. "
+            f"Divide them, for instance with images / 255 if they hold 0 to 255."
+        )
     return array
 
 

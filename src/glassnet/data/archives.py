@@ -7,7 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, cast
 
@@ -96,12 +96,15 @@ def opened_zip(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.
             raise FileFormatError(f"{path} is a truncated or altered zip file: {error}.") from error
 
 
-def read_tar(path: Path, names: Collection[str], size: int) -> Iterator[tuple[str, bytes]]:
+def read_tar(
+    path: Path, names: Collection[str], size: int, *, refused: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the regular files in a tar file, gzipped or not, that are called one of `names`.
 
     Each must have `size` bytes and be there once; in which folder and order does not matter. A tar file is a
     header of 512 bytes, the content padded to a multiple of that, and so on (POSIX ustar). The standard
     library's reader believes lengths in extended headers, so that a small file can take any memory or time.
+    refused: names of which none may be there, and what the file is then.
     """
     missing = set(names)
     with unpacked(path) as file:
@@ -110,6 +113,8 @@ def read_tar(path: Path, names: Collection[str], size: int) -> Iterator[tuple[st
             if not missing or not header.strip(b"\0"):
                 break
             name, length = _tar_header(path, header)
+            if name in refused:
+                raise FileFormatError(f"{path} {refused[name]}")
             wanted = name in missing
             if length != size if wanted else length > TAR_OTHER_LIMIT:
                 limit = f"{size}" if wanted else f"at most {TAR_OTHER_LIMIT}"
@@ -136,7 +141,7 @@ def _check_zip_end(path: Path, file: BinaryIO) -> None:
     mark, *_, length, _, comment = ZIP_END.unpack(end[-ZIP_END.size :].rjust(ZIP_END.size, b"\0"))
     if mark != b"PK\x05\x06" or comment:
         raise FileFormatError(
-            f"{path} is not a whole zip file: its end is not that of one without a comment."
+            f"{path} is truncated or no zip file: it must end as a zip file without a comment does."
         )
     if length > ZIP_LIST_LIMIT or end.startswith(ZIP_END_64):
         raise FileFormatError(

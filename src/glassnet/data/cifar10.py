@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from glassnet.data.archives import opened_zip, read_tar
 from glassnet.data.dataset import Dataset, Split
-from glassnet.data.labels import encode
 from glassnet.errors import ConfigError, DataError, FileFormatError
 from glassnet.preprocessing import Preprocessing
 
@@ -37,6 +36,9 @@ TRAIN: Final = tuple(f"data_batch_{i}" for i in range(1, 6))
 BINARIES: Final = (*(f"{name}.bin" for name in TRAIN), "test_batch.bin")
 MOSAICS: Final = tuple(f"{name}.webp" for name in TRAIN)
 MOSAIC_TEST: Final = "test_first1000.png"
+PYTHON: Final = dict.fromkeys(
+    (*TRAIN, "test_batch"), f"is the Python version of CIFAR-10, but must be the binary one, {ARCHIVE}."
+)
 JPEG_TEST: Final = "test_jpeg_10000.zip"
 JPEG_NAME: Final = re.compile(rf"test/({'|'.join(CLASSES)})/\d{{4}}\.jpg")
 JPEG_LIMIT: Final = 1 << 16
@@ -53,11 +55,11 @@ def form_of(path: Path) -> str | None:
     """Which form of CIFAR-10 a path holds: "archive", "binaries", "mosaics" or none."""
     if path.is_file():
         return "archive" if path.name.endswith(".tar.gz") else None
-    if (path / BINARIES[0]).is_file() or (path / UNPACKED / BINARIES[0]).is_file():
+    if _has_any(path, BINARIES) or _has_any(path / UNPACKED, BINARIES):
         return "binaries"
     if (path / ARCHIVE).is_file():
         return "archive"
-    return "mosaics" if (path / MOSAICS[0]).is_file() else None
+    return "mosaics" if _has_any(path, MOSAICS) else None
 
 
 def load_cifar10(path: Path, *, lossy_test: bool = False) -> Dataset:
@@ -79,13 +81,13 @@ def load_cifar10(path: Path, *, lossy_test: bool = False) -> Dataset:
         train = [read_mosaic(path / name, GRID) for name in MOSAICS]
         test = read_jpegs(path / last, BATCH) if lossy_test else read_mosaic(path / last, TEST_GRID)
     elif form == "binaries":
-        folder = path if (path / BINARIES[0]).is_file() else path / UNPACKED
+        folder = path if _has_any(path, BINARIES) else path / UNPACKED
         _check_files(folder, BINARIES)
         *train, test = (read_batch(folder / name, BATCH) for name in BINARIES)
     else:
         by_name = dict(read_archive(path if path.is_file() else path / ARCHIVE, BATCH))
         *train, test = (by_name[name] for name in BINARIES)
-    return Dataset("cifar10", train=_split(train, "train"), test=_split([test], "test"))
+    return Dataset("cifar10", train=_split(train), test=_split([test]))
 
 
 def read_batch(path: Path, count: int) -> Labelled:
@@ -100,7 +102,7 @@ def read_batch(path: Path, count: int) -> Labelled:
 
 def read_archive(path: Path, count: int) -> Iterator[tuple[str, Labelled]]:
     """(name, images) of each of the six batches in the official archive, in its order."""
-    for name, content in read_tar(path, BINARIES, count * RECORD):
+    for name, content in read_tar(path, BINARIES, count * RECORD, refused=PYTHON):
         yield name, _records(np.frombuffer(content, np.uint8), f"{path}: {name}", count)
 
 
@@ -114,7 +116,7 @@ def read_mosaic(path: Path, grid: tuple[int, int]) -> Labelled:
     with path.open("rb") as file:
         pixels = _pixels(file, str(path), (columns * 32, rows * 32))
     tiles = pixels.reshape(rows, 32, columns, 32, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, 32, 32, 3), np.fromfile(beside, np.uint8, wanted)
+    return tiles.reshape(-1, 32, 32, 3), _checked(np.fromfile(beside, np.uint8, wanted), str(beside))
 
 
 def read_jpegs(path: Path, count: int) -> Labelled:
@@ -139,6 +141,10 @@ def read_jpegs(path: Path, count: int) -> Labelled:
 
 def _labels_of(mosaic: Path) -> Path:
     return mosaic.with_suffix(".labels.u8")
+
+
+def _has_any(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
 def _check_files(folder: Path, names: Sequence[str]) -> None:
@@ -166,10 +172,21 @@ def _records(values: NDArray[np.uint8], what: str, count: int) -> Labelled:
     if len(values) != count * RECORD:  # the file was cut short since its size was read
         raise FileFormatError(f"{what} must have {count * RECORD} bytes, but ends after {len(values)}.")
     records = values.reshape(count, RECORD)
-    return np.moveaxis(records[:, 1:].reshape(count, 3, 32, 32), 1, 3), records[:, 0]
+    return np.moveaxis(records[:, 1:].reshape(count, 3, 32, 32), 1, 3), _checked(records[:, 0], what)
 
 
-def _split(batches: Sequence[Labelled], what: str) -> Split:
+def _checked(labels: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
+    """The labels (N,), once each is that of a class."""
+    wrong = labels >= len(CLASSES)
+    if wrong.any():
+        record = int(wrong.argmax())
+        raise FileFormatError(
+            f"{what} must have labels from 0 to 9, but has {labels[record]} in record {record}."
+        )
+    return labels
+
+
+def _split(batches: Sequence[Labelled]) -> Split:
     labels = np.concatenate([labels for _, labels in batches]).astype(np.int64)
     images = np.concatenate([images for images, _ in batches])
-    return Split(images, encode(labels, CLASSES, f"cifar10 {what} labels"), CLASSES, PREPROCESSING)
+    return Split(images, labels, CLASSES, PREPROCESSING)

@@ -30,7 +30,11 @@ BLOCK: Final = 1 << 20
 """Bytes of text that are parsed at a time."""
 ROW_LIMIT: Final = 1 << 23
 BOM: Final = b"\xef\xbb\xbf"
+ZIP_START: Final = b"PK\3\4"
 LABEL: Final = "label"
+NAME_IT: Final = (
+    "Name the column of the labels: label=..., or --set data_options.label=... on the command line."
+)
 NUMBER_BYTES: Final = 16
 TEXT_BYTES: Final = 8
 """Of a label as a number, float and then whole; and of each character of the longest, with one copy."""
@@ -79,22 +83,24 @@ def read_csv(
     The label stands first, or in the column that a header calls `label` ("label" where not given); all other
     columns are pixels, row by row, the channels of a pixel side by side. Whole numbers from 0 to 255 make
     uint8 images; if any is a fraction, all must lie from 0 to 1 and make float32 images. Labels are numbers
-    where each is one, else texts.
+    where each is one, else texts; none may be blank.
     shape: (H, W) or (H, W, C); left out, images are square with that many channels (1 or 3).
     max_bytes: of images and labels. Raises FileFormatError that names the line for what does not fit.
     """
     path = Path(path)
     with unpacked(path) as file:
         blocks = _blocks(path, file)
-        block = next(blocks, b"")
-        first, _, rest = block.partition(b"\n")
-        fields = _fields(path, _text(path, first))
-        column = _label_column(path, fields, label)
-        wanted = _image_shape(path, max(len(fields) - 1, 0), shape, channels)
+        first, _, rest = next(blocks, b"").partition(b"\n")
+        rest = rest or next(blocks, b"")  # where the first line fills a block
+        fields = _first_fields(path, first, rest)
+        column = _label_column(path, fields, _fields(path, _text(path, rest.partition(b"\n")[0])), label)
+        wanted = _image_shape(path, len(fields) - 1, shape, channels)
         table = _Table(path, len(fields), column or 0, max_bytes)
-        if column is not None:
-            block, table.line = rest, 2
-        for part in chain([block], blocks):
+        if column is None:
+            rest = first + b"\n" + rest
+        else:
+            table.line = 2
+        for part in chain([rest], blocks):
             table.add(part)
     images, labels = table.finish()
     return images.reshape(-1, *wanted), labels
@@ -133,6 +139,8 @@ class _Table:
             raise self._problem(lines, str(error)) from error
         if values.shape != (len(lines), self.columns):
             raise self._problem(lines, f"{len(lines)} rows read as {values.shape}")
+        if "" in self.codes:
+            raise self._problem(lines, "a label is blank")
         pixels = np.delete(values, self.label, axis=1)
         if not ((pixels >= 0) & (pixels <= 255)).all():
             raise self._problem(lines, "a pixel is not from 0 to 255")
@@ -168,9 +176,7 @@ class _Table:
                 f"{self.line + len(lines) - 1}. Pixels are whole numbers from 0 to 255, or all from 0 to 1."
             )
         if len(self.codes) > MAX_UNNAMED:
-            raise FileFormatError(
-                f"{self.path} has more than {MAX_UNNAMED} different labels. Name the column of the labels."
-            )
+            raise FileFormatError(f"{self.path} has more than {MAX_UNNAMED} different labels. {NAME_IT}")
         label_bytes = NUMBER_BYTES + TEXT_BYTES * max(map(len, self.codes))
         if self.values * (4 if self.fractions else 1) + self.rows * label_bytes > self.max_bytes:
             raise FileFormatError(
@@ -184,7 +190,8 @@ class _Table:
             where, fields = f"{self.path} line {number}", _fields(self.path, line)
             if len(fields) != self.columns:
                 return FileFormatError(f"{where} must have {self.columns} values, but has {len(fields)}.")
-            del fields[self.label]
+            if not fields.pop(self.label).strip():
+                return FileFormatError(f"{where} has no label.")
             wrong = next((text for text in fields if not 0 <= _number(text) <= 255), None)
             if wrong is not None:
                 return FileFormatError(f"{where} must have pixels from 0 to 255, but has {wrong[:40]!r}.")
@@ -194,6 +201,10 @@ class _Table:
 def _blocks(path: Path, file: BinaryIO) -> Iterator[bytes]:
     r"""The file in parts of whole lines, ended by \n, without a byte order mark."""
     kept = file.read(BLOCK).removeprefix(BOM)
+    if kept.startswith(ZIP_START):
+        raise FileFormatError(f"{path} is a zip file, but must be text. Unpack it first.")
+    if b"\r" in kept[:-1] and b"\n" not in kept:
+        raise FileFormatError(f"{path} must end its lines with LF or CR LF, but has CR alone.")
     while part := file.read(BLOCK):
         lines, newline, rest = kept.rpartition(b"\n")
         if newline:
@@ -220,19 +231,42 @@ def _fields(path: Path, line: str) -> list[str]:
         raise FileFormatError(f"{path} is no CSV file: {error}.") from error
 
 
-def _label_column(path: Path, fields: list[str], label: str | None) -> int | None:
+def _first_fields(path: Path, first: bytes, rest: bytes) -> list[str]:
+    """The two values or more in the first line."""
+    if not first and not rest:
+        raise FileFormatError(f"{path} is empty.")
+    line = _text(path, first)
+    fields = _fields(path, line)
+    if len(fields) < 2:
+        found = repr(line[:40]) if line.strip() else "blank"
+        raise FileFormatError(f"{path} line 1 must be values divided by commas, but is {found}.")
+    return fields
+
+
+def _label_column(path: Path, fields: list[str], second: list[str], label: str | None) -> int | None:
     """The place of the label by the header in the first line; None where there is no header."""
     names = [text.strip() for text in fields]
-    header = names[:1] == [LABEL] or any(math.isnan(_number(text)) for text in names[1:])
-    if not header and label is None:
+    if label is None and not _is_header(names, second):
+        if "" in names[1:]:
+            raise FileFormatError(f"{path} line 1 must have pixels from 0 to 255, but has ''.")
         return None
-    label = label or LABEL
+    label = LABEL if label is None else str(label)  # on the command line 0 is a number
     if label not in names:
+        ends = {*names[:10], *names[-10:]}  # where labels are
         raise ConfigError(
-            f"{path} has no column {label!r} in its first line. Name the column of the labels: label=..."
-            + did_you_mean(label, names[:20])
+            f"{path} has no column {label!r} in its first line. {NAME_IT}{did_you_mean(label, ends)}"
         )
     return names.index(label)
+
+
+def _is_header(names: list[str], second: list[str]) -> bool:
+    """Whether the first line names columns: by a text over pixels or a number, or by 0, 1, 2 as in pandas."""
+    if LABEL in names or any(text and math.isnan(_number(text)) for text in names[1:]):
+        return True
+    count = [str(i) for i in range(len(names))]
+    if not math.isnan(_number(names[0])):
+        return names == count
+    return names[1:] == count[:-1] or not math.isnan(_number("".join(second[:1])))
 
 
 def _image_shape(path: Path, pixels: int, shape: tuple[int, ...] | None, channels: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glassnet.data.folder_report import FolderReport
-from glassnet.data.labels import class_names, encode, hard, label_array
+from glassnet.data.labels import check_same_kind, class_names, encode, hard, label_array
 from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.preprocessing import CHANNELS, Preprocessing, image_array
 
@@ -144,7 +144,7 @@ class Dataset:
         if not held.any():
             raise DataError(
                 f"Nothing can be held out: each of the {len(self.train)} training images is alone "
-                f"in its class."
+                f"in its class. Set val_fraction=0 to train without validation images."
             )
         return replace(self, train=self.train[~held], val=self.train[held])
 
@@ -166,6 +166,7 @@ def from_arrays(
 ) -> Dataset:
     """A Dataset of training images (N, H, W, C) or (N, H, W), uint8 0..255 or float 0..1, with their labels.
 
+    Floats may also be standardised: with negative values among them they have any scale.
     labels: whole numbers from 0, strings (classes are then their sorted names), or float soft labels (N, K).
     test, val: (images, labels) of the same kind.
     normalise: subtract the mean of the training images and divide by their standard deviation, per channel.
@@ -192,7 +193,9 @@ def from_arrays(
     def checked(what: str, pair: tuple[ArrayLike, ArrayLike] | None) -> Split | None:
         if pair is None:
             return None
-        return split(what, image_array(pair[0], f"{what} images"), label_array(pair[1], f"{what} labels"))
+        images, labels = image_array(pair[0], f"{what} images"), label_array(pair[1], f"{what} labels")
+        check_same_kind(labels, train_labels, f"{what} labels")
+        return split(what, images, labels)
 
     return Dataset(
         name, split("train", train_images, train_labels), checked("val", val), checked("test", test)

@@ -80,6 +80,15 @@ def encode(labels: NDArray[Any], classes: tuple[str, ...], what: str) -> NDArray
     return labels
 
 
+def check_same_kind(labels: NDArray[Any], train_labels: NDArray[Any], what: str) -> None:
+    """Refuse checked numbers where those of train are strings, and the reverse: numbers count its classes."""
+    if {labels.dtype.kind, train_labels.dtype.kind} == {"i", "U"}:
+        raise DataError(
+            f"The {what} are {_kind(labels)}, but the train labels are {_kind(train_labels)}. "
+            f"Give all as numbers, or all as strings."
+        )
+
+
 def hard(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Class numbers (N,): the largest entry of each soft row, or the numbers themselves."""
     return labels.argmax(axis=1) if labels.ndim == 2 else labels
@@ -118,6 +127,14 @@ def _numbers_of(labels: NDArray[Any], classes: tuple[str, ...], what: str) -> ND
                 f"The {what} hold {str(name)!r}, which is no class." + did_you_mean(name, classes)
             )
     return np.array([number_of[name] for name in names], np.int64)[inverse]
+
+
+def _kind(labels: NDArray[Any]) -> str:
+    """What the labels are, with a string that is no number where there is one."""
+    if labels.dtype.kind != "U":
+        return "numbers"
+    names = [str(name) for name in np.unique(labels)]
+    return f"strings such as {next((name for name in names if not name.isdecimal()), names[0])!r}"
 
 
 def _at_first(array: NDArray[Any], wrong: NDArray[np.bool_]) -> str:

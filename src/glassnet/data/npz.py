@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from glassnet.data.archives import MAX_BYTES, fill, opened_zip
 from glassnet.data.dataset import Dataset, from_arrays
-from glassnet.errors import FileFormatError
+from glassnet.errors import FileFormatError, did_you_mean
 
 MAGIC: Final = b"\x93NUMPY"
 HEADER_LIMIT: Final = 4096
@@ -30,9 +30,9 @@ NUMBERS: Final = re.compile(r"(\d{1,18}(, \d{1,18})*,?)?")
 
 PAIRS: Final = (
     {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
-    {"train": ("images", "labels")},
+    {"train": ("images", "labels"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
 )
-"""What the arrays of a data set are called: the Keras way, or plainly where there is no test split."""
+"""What the arrays of a data set are called: the Keras way, or plainly."""
 
 
 def load_npz(
@@ -44,7 +44,7 @@ def load_npz(
 ) -> Dataset:
     """The Dataset in an .npz file: images and labels, or x_train and y_train as Keras names them.
 
-    Beside the latter may stand x_val and y_val, x_test and y_test.
+    Beside them may stand x_val and y_val, x_test and y_test.
 
     classes, normalise: see `from_arrays`. Labels (N, 1), as Keras has some, are taken as (N,).
     """
@@ -52,13 +52,17 @@ def load_npz(
     arrays = read_npz(path, keys, max_bytes=max_bytes)
     names = next((pairs for pairs in PAIRS if set(pairs["train"]) <= arrays.keys()), None)
     if names is None:
+        with opened_zip(path) as (_, members):
+            found = [name.removesuffix(".npy") for name in members]
+        unknown = next((name for name in found if name not in keys), None)
         raise FileFormatError(
             f"{path} must hold x_train and y_train, or images and labels, "
-            f"got {', '.join(arrays) or 'neither'}."
+            f"got {', '.join(found[:20]) or 'no arrays'}."
+            + (did_you_mean(unknown.lower(), set(keys)) if unknown else "")
         )
 
     def pair(split: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        images, labels = (arrays.get(key) for key in names.get(split, ("", "")))
+        images, labels = (arrays.get(key) for key in names[split])
         if images is None and labels is None:
             return None
         if images is None or labels is None:
@@ -130,6 +134,11 @@ def _read_header(file: BinaryIO | Any, what: str) -> tuple[np.dtype[Any], bool, 
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(file.read(width), "little")
     text = file.read(min(length, HEADER_LIMIT)).decode("latin-1")
+    if "'descr': '|O'" in text:
+        raise FileFormatError(
+            f"{what} holds Python objects, but must hold numbers or texts. "
+            f"Save labels.astype(str), or images of one size as one array."
+        )
     header = HEADER.fullmatch(text)
     if header is None or len(text) != length or not NUMBERS.fullmatch(header[3].strip()):
         raise FileFormatError(
