@@ -127,6 +127,44 @@ def test_one_function_with_other_settings_is_another_kernel():
         assert_alike(train(ours, "compiled"), train(theirs, "reference"), 1e-4)
 
 
+FACTOR = 2.0
+
+
+def by_default(factor):
+    def scaled(x, by=factor):
+        return by * x
+
+    return scaled
+
+
+def by_global(x):
+    return FACTOR * x
+
+
+class By(gn.Layer):
+    """One function or another, in prediction only."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def forward(self, ops, x, train):
+        return ops.elementwise(self.function, x), None
+
+
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_defaults_and_globals_are_those_of_now(backend, monkeypatch):
+    x = np.ones((1, 2, 2, 1), np.float32)
+
+    def doubled(function):
+        net = gn.Sequential([By(function)], input_shape=(2, 2, 1))
+        net.backend = backend
+        return net.scores(x).flat[0]
+
+    assert [doubled(by_default(2.0)), doubled(by_default(3.0)), doubled(by_global)] == [2, 3, 2]
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    assert doubled(by_global) == 7
+
+
 def selected(x):
     return np.select([x > 0], [x], 0.1 * x)
 

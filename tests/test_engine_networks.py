@@ -43,6 +43,16 @@ def test_predictions_are_those_of_the_reference(layers):
         assert np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
+def test_normalised_by_running_statistics_a_prediction_stays_depth_first():
+    """They depend on no sample, so that none waits for others."""
+    layers = [gn.Conv2d(8, 3), gn.BatchNorm2d(), gn.ReLU(), gn.Conv2d(8, 3), gn.BatchNorm2d(), gn.Flatten()]
+    net = gn.Sequential([*layers, gn.Linear(5)], input_shape=(8, 8, 3))
+    net.backend = "compiled"
+    plan = net.predictor().compiled
+    assert [section.name for section in plan.sections] == ["prepare", "sample"]
+    assert plan.memory.shared_bytes == 0
+
+
 def test_predictions_may_be_images():
     net = gn.Sequential([gn.Conv2d(4, 3, padding="same"), gn.ReLU(), gn.Conv2d(2, 1)], input_shape=(8, 7, 3))
     x = images(20).inputs()

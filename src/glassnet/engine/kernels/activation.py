@@ -11,7 +11,8 @@ import numpy as np
 
 from glassnet.engine.kernels.image import clear_halo
 from glassnet.engine.kernels.scalar import ONE, ZERO, normal_cdf, normal_density, sigmoid, tanh
-from glassnet.engine.machine.kernel import Kernel, f32, i64, inline, is_helper, kernel, read_names
+from glassnet.engine.machine.kernel import Kernel, described, f32, i64, inline, is_helper, kernel, read_names
+from glassnet.errors import EngineError
 from glassnet.ops import activations as table
 from glassnet.plan.symbols import RecordingError
 
@@ -93,14 +94,23 @@ COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
-@functools.cache
 def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float, ...]) -> Kernel:
-    """The kernel of function(*arrays, *scalars) for one or two arrays."""
+    """The kernel of function(*arrays, *scalars) for one or two arrays, as it is now: it may read globals."""
     call = COMPILED.get(function) or _with_helpers(function)
+    assert isinstance(call, FunctionType)
+    try:
+        facts = repr(described(call))
+    except EngineError:  # what it may not read is told when it is compiled
+        facts = ""
+    return _elementwise(call, arrays, scalars, facts)
+
+
+@functools.cache
+def _elementwise(call: Callable[..., Any], arrays: int, scalars: tuple[float, ...], facts: str) -> Kernel:
     settings = tuple(np.float32(s) for s in scalars)
     if arrays > 2:
         raise RecordingError(
-            f"{function.__name__} takes {arrays} arrays; the engine compiles functions of one or two."
+            f"{call.__name__} takes {arrays} arrays; the engine compiles functions of one or two."
         )
     return _unary(call, settings) if arrays == 1 else _binary(call, settings)
 

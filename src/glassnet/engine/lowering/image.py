@@ -213,8 +213,9 @@ def batch_norm(operation: Operation, context: Context) -> list[Step]:
     gamma, beta, mean, var = (context.array(s) for s in operation.inputs[1:] if s is not None)
     factors = context.factors[operation] = aligned(2 * gamma.size, np.float32).reshape(2, -1)
     scale = (mean, var, gamma, beta, operation.settings["eps"], factors)
+    running = operation.inputs[3] is not None and operation.inputs[3].array is not None  # of no sample here
     return [
-        Step(batch_kernels.batch_norm_scale, scale, "batch", units=gamma.size),
+        Step(batch_kernels.batch_norm_scale, scale, "prepare" if running else "batch", units=gamma.size),
         _scaled(operation, operation, context),
     ]
 

@@ -184,8 +184,8 @@ class Kernel:
     def fingerprint(self) -> bytes:
         """Hash of the function's code, of the helpers it calls and of the constants it reads."""
         if not self._fingerprint:
-            described = repr((self.parameters, _described(self.python)))
-            self._fingerprint = hashlib.sha256(described.encode()).digest()
+            text = repr((self.parameters, described(self.python)))
+            self._fingerprint = hashlib.sha256(text.encode()).digest()
         return self._fingerprint
 
     def module(self, cpu: Cpu, symbol: str) -> Any:
@@ -255,10 +255,11 @@ def _view(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     return np.ndarray(shape, dtype, memory)
 
 
-def _described(function: FunctionType) -> Any:
+def described(function: FunctionType) -> Any:
     """Everything that decides what `function` compiles to, as nested tuples with a stable repr."""
     constants = sorted((name, _constant(name, value, function)) for name, value in read_names(function))
-    return _code(function.__code__), constants
+    defaults = repr((function.__defaults__, function.__kwdefaults__))
+    return _code(function.__code__), constants, defaults
 
 
 def _code(code: CodeType) -> Any:
@@ -277,7 +278,7 @@ def _lowering(lower: Callable[..., Any]) -> Any:
 def _constant(name: str, value: object, function: FunctionType) -> str:
     if isinstance(value, FunctionType) and is_helper(value):
         lower = value.__dict__["glassnet_lower"]
-        return repr(_described(value) if lower is None else _lowering(lower))
+        return repr(described(value) if lower is None else _lowering(lower))
     if value is np or value is math or isinstance(value, type | bool | int | float | str | tuple):
         return repr(value)
     if isinstance(value, np.generic):
