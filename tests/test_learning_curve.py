@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import glassnet as gn
+from glassnet import schedules
 from glassnet.errors import ConfigError, DataError, FileFormatError
 from glassnet.evaluation.learning_curve import FILE, LearningCurve, Point
 from glassnet.train import Callback, TrainConfig
-from glassnet.train.fractions import learning_curve
+from glassnet.train.fractions import learning_curve, stretched
 from messages import message_of
 from test_cli import run_json
 
@@ -71,8 +72,24 @@ def test_every_fraction_trains_as_long_on_the_same_validation_images():
     assert found.points[0].error > found.points[1].error
 
 
+@pytest.mark.parametrize(
+    ("schedule", "stretched_to"),
+    [
+        (schedules.Step(every=2, warmup=0.5), schedules.Step(every=6, warmup=1.5)),
+        (schedules.Plateau(patience=4), schedules.Plateau(patience=12)),
+        (schedules.Plateau(patience=0), schedules.Plateau(patience=0)),
+        (schedules.OneCycle(), schedules.OneCycle()),
+    ],
+)
+def test_what_is_counted_in_epochs_is_stretched_with_them(schedule, stretched_to):
+    config = TrainConfig(data="digits", epochs=10, early_stopping=5, schedule=schedule)
+    longer = stretched(config, 30)
+    assert (longer.epochs, longer.early_stopping, longer.schedule) == (30, 15, stretched_to)
+    assert stretched(config.override("early_stopping=0"), 30).early_stopping == 0
+
+
 def test_a_batch_larger_than_the_fraction_is_cut():
-    config = TrainConfig(data="digits", model="linear", epochs=1, batch_size=1024)
+    config = TrainConfig(data="digits", model="linear", epochs=1, batch_size=1024, accumulate=512)
     seen = Counting()
     learning_curve(config, gn.data.load("digits"), (0.1, 0.2), callbacks=[seen])
     assert [samples for samples, _, _ in seen.trainings] == [129, 259]

@@ -19,6 +19,9 @@ from glassnet.settings.config import TrainConfig
 from glassnet.train.callbacks import Callback
 from glassnet.train.fitting import held_out, run
 
+COUNTED = ("every", "patience")
+"""Settings of schedules that are whole numbers of epochs."""
+
 
 def learning_curve(
     config: TrainConfig,
@@ -48,6 +51,16 @@ def learning_curve(
     return LearningCurve(tuple(points))
 
 
+def stretched(config: TrainConfig, epochs: int) -> TrainConfig:
+    """The same course of training in another number of epochs: all that is counted in them, in proportion."""
+    ratio, schedule = epochs / config.epochs, config.schedule
+    counted = {"warmup": schedule.warmup * ratio}
+    counted |= {n: max(1, round(getattr(schedule, n) * ratio)) for n in COUNTED if getattr(schedule, n, 0)}
+    patience = max(1, round(config.early_stopping * ratio)) if config.early_stopping else 0
+    changed = {"epochs": epochs, "schedule": replace(schedule, **counted), "early_stopping": patience}
+    return config.model_copy(update=changed)
+
+
 def point_at(config: TrainConfig, data: Dataset, fraction: float, callbacks: list[Callback]) -> Point:
     """One training on a fraction of the training images."""
     labels = hard(data.train.labels)
@@ -56,7 +69,9 @@ def point_at(config: TrainConfig, data: Dataset, fraction: float, callbacks: lis
     batch = min(config.batch_size, len(part.train))
     steps = config.epochs * math.ceil(len(labels) / config.batch_size)
     epochs = max(1, round(steps / math.ceil(len(part.train) / batch)))
-    settings = config.model_copy(update={"epochs": epochs, "batch_size": batch})
+    settings = stretched(config, epochs).model_copy(
+        update={"batch_size": batch, "accumulate": min(config.accumulate, batch)}
+    )
     found = run(build_model(settings, part), part, settings, callbacks=callbacks).val
     assert found is not None
     return Point(len(part.train), found.samples - int(np.trace(found.confusion)), found.samples)
