@@ -62,7 +62,7 @@ def test_with_a_broken_numba_auto_trains_and_predicts_on_the_reference(broken_nu
     assert f"Training on the reference backend: {REASON}" in caplog.messages
     again = network()
     again.store.restore(net.store.snapshot())
-    images = data.test.images[:5].astype(np.float32)
+    images = data.test.images[:5] / np.float32(255)
     again.scores(images)
     assert f"Predicting on the reference backend: {REASON}" in caplog.messages
 

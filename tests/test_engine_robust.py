@@ -74,7 +74,7 @@ def test_predictions_keep_nan(window):
     net.backend = "compiled"
     x = np.zeros((3, 8, 7, 3), np.float32)
     x[1, 3, 2, 1] = np.nan
-    assert np.isnan(net.scores(x)).all(axis=1).tolist() == [False, True, False]
+    assert np.isnan(net.predictor()(x)).all(axis=1).tolist() == [False, True, False]
 
 
 def test_denormal_weights_cost_nothing(monkeypatch):

@@ -229,7 +229,7 @@ def test_errors(batch):
         "A gradient check needs labels: gradcheck(net, images, labels), or a Split."
     )
     assert message_of(DataError, gn.gradcheck, net, images[:0], []) == (
-        "A gradient check needs at least one image, got none."
+        "There must be at least one image with its label, got none."
     )
     assert message_of(ShapeError, gn.gradcheck, network(Broken()), images, labels) == (
         "broken_1.backward must return a gradient of shape (4,) for 'a', got none."
@@ -238,6 +238,11 @@ def test_errors(batch):
     assert message_of(ShapeError, gn.gradcheck, misshapen, images, labels) == (
         "broken_1.backward must return a gradient of shape (4,) for 'a', got (4, 1)."
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_any_float_can_be_checked(dtype, batch):
+    assert gn.gradcheck(network(gn.Tanh()), batch[0].astype(dtype), batch[1].astype(float)).ok
 
 
 def test_a_split_brings_its_own_preprocessing_and_labels():

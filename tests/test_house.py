@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "engine": OPERATIONS | {"plan"},
     **{part: OPERATIONS | {"init"} for part in PARTS},  # they receive ops and import no backend
     "summary": OPERATIONS | PARTS,
-    "trace": OPERATIONS | PARTS | {"ops.reference"},
+    "trace": OPERATIONS | PARTS | {"ops.reference", "summary"},
     "network": MODEL,
     "data": BASE | {"preprocessing", "ops.augment", "ops.philox"},
     "explain": USERS,

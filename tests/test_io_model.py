@@ -180,6 +180,29 @@ def test_names_of_built_in_layers_are_taken(tmp_path):
     assert message_of(ConfigError, gn.load, tmp_path / "net.gnet", layers=["ReLU"]) == (
         "layers must be layer classes such as MyLayer, got 'ReLU'."
     )
+    assert message_of(ConfigError, gn.load, tmp_path / "net.gnet", layers=own) == (
+        f"layers must be a list of classes such as [MyLayer], got {own!r}."
+    )
+
+
+# What is no file
+
+
+def test_a_folder_is_no_model_file(net, path, tmp_path, monkeypatch):
+    net.save(tmp_path / "best.gnet")
+    for call in (gn.load, lambda folder: restore(net, folder)):
+        assert message_of(FileFormatError, call, tmp_path) == (
+            f"{tmp_path} is a folder. Load a file in it: {tmp_path / 'best.gnet'}, {path}."
+        )
+    (tmp_path / "empty").mkdir()
+    assert message_of(FileFormatError, gn.load, tmp_path / "empty") == (
+        f"{tmp_path / 'empty'} is a folder. It holds no model file."
+    )
+    monkeypatch.chdir(tmp_path)
+    for folder in ("", ".", "empty"):
+        assert message_of(ConfigError, net.save, folder) == (
+            f"A model is saved to a file, but {folder!r} is a folder. Name a file in it."
+        )
 
 
 # What cannot be saved

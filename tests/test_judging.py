@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 import glassnet as gn
-from glassnet.data import from_arrays
+from glassnet.data import Dataset, from_arrays
 from glassnet.errors import ShapeError
 from glassnet.evaluation.calibration import COLDEST, calibration, temperature
 from glassnet.evaluation.intervals import bootstrap, wilson
@@ -193,5 +194,25 @@ def test_other_classes_are_refused(generator):
     net.classes = ("cat", "dog")
     data = from_arrays(images, labels, test=(images, labels), classes=("cat", "fox"))
     assert message_of(ShapeError, judge, net, data, generator) == (
-        "The network knows the classes cat, dog, but the data has cat, fox."
+        "The data has classes that the network does not know: fox. Known: cat, dog."
     )
+
+
+def test_data_of_some_of_the_classes_is_judged_by_name(trained):
+    """With the temperature that its validation images give."""
+    net, data = trained
+    few = [split[np.isin(split.labels, (3, 7))] for split in (data.train, data.val, data.test)]
+    same = Dataset("same", *few)
+    seven_first = [
+        dataclasses.replace(split, labels=np.where(split.labels == 7, 0, 1), classes=("7", "3"))
+        for split in few
+    ]
+    mixed = Dataset("mixed", *seven_first)
+    one, two = (judge(net, each, np.random.default_rng(0)) for each in (mixed, same))
+    assert one.evaluation.to_dict() == two.evaluation.to_dict()
+    assert (one.mistakes, one.classes, one.sureness.temperature) == (
+        two.mistakes,
+        two.classes,
+        two.sureness.temperature,
+    )
+    assert one.evaluation.samples == len(few[2]) and one.evaluation.accuracy > 0.5

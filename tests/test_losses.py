@@ -239,6 +239,11 @@ CE = SoftmaxCrossEntropy()
             "label_smoothing must be at least 0 and below 1, got 1.",
         ),
         (
+            lambda: SoftmaxCrossEntropy(class_weights={0: 1.0}),
+            ConfigError,
+            "class_weights must be one number a class or 'balanced', got {0: 1.0}.",
+        ),
+        (
             lambda: loss_named("cross_entropie"),
             ConfigError,
             "Unknown loss 'cross_entropie'. Did you mean 'cross_entropy'?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import from_arrays, load
-from glassnet.errors import NotFiniteError, ShapeError
+from glassnet.errors import DataError, NotFiniteError, ShapeError
 from glassnet.evaluation.metrics import confusion_matrix, evaluate, evaluation, per_class, top_k_accuracy
+from glassnet.preprocessing import Preprocessing
 from messages import message_of
 from oracles import oracle
 
@@ -129,6 +131,58 @@ def test_data_of_other_classes_is_refused():
         batch_size=2,
         backend="reference",
     )
-    assert message_of(ShapeError, evaluate, net, split(["cat", "eel"], None)) == (
-        "The network knows the classes cat, dog, but the data has cat, eel."
-    )
+    for names, hint in (
+        (("cat", "eel"), "eel. Known: cat, dog."),
+        (("Dog", "cat"), "Dog. Did you mean 'dog'?"),
+    ):
+        assert message_of(ShapeError, evaluate, net, split(names, None)) == (
+            f"The data has classes that the network does not know: {hint}"
+        )
+
+
+def knows(classes, generator):
+    """An untrained network that knows these classes, and images for it."""
+    net = gn.Sequential([gn.Flatten(), gn.Linear(len(classes))], input_shape=(4, 4, 1))
+    net.classes, net.preprocessing = classes, Preprocessing.identity("L")
+    return net, generator.integers(0, 256, (40, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("own", [("c", "a"), ("b", "c", "d"), ("d", "c", "b", "a")])
+def test_data_of_some_of_the_classes_is_found_by_name(own, soft, generator):
+    net, images = knows(NAMES[:4], generator)
+    names = generator.choice(own, 40)
+    labels = np.eye(len(own))[[own.index(name) for name in names]] if soft else names
+    found = evaluate(net, from_arrays(images, labels, classes=own).train)
+    numbers = [NAMES.index(name) for name in names]
+    assert found.to_dict() == evaluate(net, (images, numbers)).to_dict()
+    assert [row.support for row in found.per_class] == [(names == name).sum() for name in NAMES[:4]]
+    assert found.accuracy == (net.predict(images) == names).mean()
+
+
+def test_evaluate_takes_what_fit_takes(generator):
+    net, images = knows(NAMES[:3], generator)
+    labels = generator.integers(0, 3, 40)
+    data = from_arrays(images, labels, classes=NAMES[:3], test=(images[:9], labels[:9]), val=(images, labels))
+    test, val = evaluate(net, data.test).to_dict(), evaluate(net, data.val).to_dict()
+    assert evaluate(net, data).to_dict() == test != val
+    assert evaluate(net, dataclasses.replace(data, test=None)).to_dict() == val
+    for given in (labels, labels.astype(float), np.array(NAMES)[labels], np.eye(3)[labels]):
+        assert evaluate(net, (images, given)).to_dict() == val
+    assert evaluate(net, (images[:1], labels[:1])).samples == 1
+    net.classes = None
+    assert [row.name for row in evaluate(net, (images, labels)).per_class] == ["0", "1", "2"]
+
+
+def test_evaluate_error(generator):
+    net, images = knows(("cat", "dog"), generator)
+    bare = from_arrays(images, np.arange(40) % 2, name="bare")
+    for data, error, message in (
+        (bare, DataError, "Dataset 'bare' has neither a test nor a validation split. Name a split, such as "
+         "data.train."),
+        (images, DataError, "evaluate takes a Split, a Dataset or (images, labels), got ndarray. Make one "
+         "with glassnet.data.load('mnist') or glassnet.data.from_arrays(images, labels)."),
+        ((images, ["Dog"] * 40), DataError, "The labels hold 'Dog', which is no class. Did you mean 'dog'?"),
+        ((images, [1]), ShapeError, "A split needs one label for each image, got 40 images and 1 labels."),
+    ):  # fmt: skip
+        assert message_of(error, evaluate, net, data) == message

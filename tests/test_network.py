@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import glassnet as gn
-from glassnet.errors import ConfigError, DataError, ShapeError
+from glassnet.errors import ConfigError, DataError, NotFiniteError, ShapeError
 from glassnet.ops.reference import ReferenceOps
 from glassnet.preprocessing import Preprocessing
 from gradients import gradient_error
@@ -152,6 +152,7 @@ def test_raw_images_give_the_bits_of_their_inputs(backend, dtype, generator):
     net = network()
     net.backend = backend
     images = generator.integers(0, 256, (5, *SHAPE)).astype(dtype)
+    images = images if dtype == np.uint8 else images / 255
     for mean, std in ((0.5, 0.25), (0.1, 0.3)):
         net.preprocessing = Preprocessing(SHAPE[:2], (mean,), (std,), "L")
         np.testing.assert_array_equal(net.scores(images), net.predictor()(net.inputs(images)))
@@ -269,9 +270,24 @@ def test_layers_are_found_by_their_dotted_name():
         "There is no layer 'conv'. The network has conv2d_1, relu_1, residual_1, maxpool2d_1, flatten_1, "
         "linear_1."
     )
+    assert message_of(ConfigError, net.__getitem__, 0) == (
+        "A layer is found by its name, got 0. The network has conv2d_1, relu_1, residual_1, maxpool2d_1, "
+        "flatten_1, linear_1."
+    )
 
 
-FIX = "Train the network with `fit`, or set net.preprocessing."
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_any_float_is_input(dtype, precision, batch):
+    net, images = network().as_dtype(precision), batch[0].astype(dtype)
+    assert net.inputs(images).dtype == net.trace(images, batch[1]).scores.dtype == precision
+    assert np.array_equal(net.scores(images), net.scores(images.astype(precision)))
+
+
+WHOLE = (
+    "Without a preprocessing the input must be float, got {}. Train the network with `fit`, set "
+    "net.preprocessing, or convert it with x.astype(np.float32)."
+)
 
 
 @pytest.mark.parametrize(
@@ -294,29 +310,67 @@ FIX = "Train the network with `fit`, or set net.preprocessing."
             "The input must have shape (N, 8, 8, 1), got (5, 9, 8, 1).",
         ),
         (
-            np.zeros((5, 8, 8, 1), np.uint8),
-            DataError,
-            f"Without a preprocessing the input must be float32, got uint8. {FIX}",
+            [np.zeros((8, 8, 1)), np.zeros((7, 8, 1))],
+            ShapeError,
+            "The images must all have the shape (8, 8, 1), got images of different shapes.",
+        ),
+        (np.zeros((5, 8, 8, 1), np.uint8), DataError, WHOLE.format("uint8")),
+        (np.zeros((5, 8, 8, 1), np.int64), DataError, WHOLE.format("int64")),
+        *(
+            (
+                np.full((5, 8, 8, 1), number),
+                DataError,
+                "The input must be finite numbers, but holds NaN or infinity.",
+            )
+            for number in (np.nan, np.float32(np.inf), 1e300)
         ),
         (np.zeros((0, 8, 8, 1), np.float32), DataError, "Prediction needs at least one image, got none."),
     ],
-    ids=["channels first", "one image", "size", "dtype", "empty"],
+    ids=["channels first", "one image", "size", "sizes", "bytes", "whole", "nan", "inf", "large", "empty"],
 )
 def test_input_error(images, error, message):
     assert message_of(error, network().predict, images) == message
 
 
+@pytest.mark.parametrize("height", [8, 12])
 @pytest.mark.parametrize(("channels", "names"), [(1, "L"), (3, "RGB")])
-def test_one_image_is_no_batch_of_grey_ones(channels, names):
+def test_one_image_is_no_batch_of_grey_ones(channels, names, height):
     """With a preprocessing too, which takes (N, H, W)."""
     net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(8, 8, channels))
-    net.preprocessing = Preprocessing.identity(names)
     message = (
-        f"The input must have shape (N, 8, 8, {channels}), got (8, 8, {channels}). "
+        f"The input must have shape (N, 8, 8, {channels}), got ({height}, 8, {channels}). "
         "One image is a batch of one: x[None]."
     )
-    for call in (net.predict, net.inputs):
-        assert message_of(ShapeError, call, np.zeros((8, 8, channels), np.uint8)) == message
+    for net.preprocessing in (None, Preprocessing.identity(names)):
+        for call in (net.predict, net.inputs):
+            assert message_of(ShapeError, call, np.zeros((height, 8, channels), np.uint8)) == message
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 8, 1), (5, 8, 8)])
+def test_a_wrong_shape_is_told_as_it_is(shape):
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(8, 8, 3))
+    net.preprocessing = Preprocessing.identity("RGB")
+    assert message_of(ShapeError, net.predict, np.zeros(shape, np.uint8)) == (
+        "The images must be 'RGB', of shape (N, H, W, 3), got (5, 8, 8, 1)."
+    )
+
+
+def test_a_batch_of_grey_images_may_be_as_wide_as_it_has_channels():
+    net = gn.Sequential([gn.Flatten(), gn.Linear(2)], input_shape=(8, 1, 1))
+    net.preprocessing = Preprocessing.identity("L")
+    assert net.predict(np.zeros((5, 8, 1), np.uint8)).shape == (5,)
+
+
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+@pytest.mark.parametrize("call", ["scores", "predict", "predict_proba"])
+def test_scores_that_are_not_finite_are_no_prediction(call, backend, batch):
+    net = network()
+    net.backend = backend
+    net["linear_1"].bias = [0, np.nan, 0]
+    assert message_of(NotFiniteError, getattr(net, call), batch[0]) == (
+        "The network's scores of 10 of 10 images are NaN or infinite. Look at its weights, or train again "
+        "with a lower learning rate."
+    )
 
 
 def test_other_errors(batch):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import glassnet as gn
 import naive
 from glassnet.errors import ShapeError
 from glassnet.shapes import Geometry, geometry
@@ -88,3 +89,10 @@ def test_padding_is_given_in_five_ways(padding, sides):
 )
 def test_error(settings, message):
     assert message_of(ShapeError, geometry, "conv", (8, 8), **{"kernel_size": 3, **settings}) == message
+
+
+@pytest.mark.parametrize("shape", [8, (8, 2.5, 1), (0, 8, 1), "8"])
+def test_an_input_shape_is_whole_numbers(shape):
+    assert message_of(ShapeError, gn.Sequential, [gn.Flatten()], input_shape=shape) == (
+        f"input_shape must be a shape such as (H, W, C), whole numbers from 1 on, got {shape!r}."
+    )

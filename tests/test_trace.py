@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import glassnet as gn
-from glassnet.errors import ConfigError
+from glassnet.errors import ConfigError, DataError, ShapeError
 from glassnet.ops.reference import ReferenceOps
 from messages import message_of
 
@@ -82,3 +82,92 @@ def test_an_unknown_layer(net, batch):
     assert message_of(ConfigError, net.trace(*batch).__getitem__, "conv2d1") == (
         "The trace has no layer 'conv2d1'. Did you mean 'conv2d_1'?"
     )
+
+
+def test_labels_are_taken_as_fit_does(net, batch):
+    """Whole floats are class numbers; a loss that needs one value an output gets ones and zeros."""
+    images, labels = batch
+    expected = net.trace(images, labels).loss
+    assert net.trace(images, labels.astype(float)).loss == expected
+    net.loss = gn.MeanSquaredError()
+    assert net.trace(images, labels).loss == net.trace(images, np.eye(2)[labels]).loss
+
+
+KINDS = (
+    "The labels must be whole numbers, class names or soft labels (N, K), got {}. Convert them, for instance "
+    "with np.array(labels).astype(str)."
+)
+SHAPES = "The labels must have shape (N,), or (N, K) as soft labels, got {}. One label is a list of one."
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([1], ShapeError, "The labels must be one for each of the 2 images, got 1."),
+        ([1, 0, 1], ShapeError, "The labels must be one for each of the 2 images, got 3."),
+        ([], ShapeError, "The labels must be one for each of the 2 images, got 0."),
+        (1, ShapeError, SHAPES.format("()")),
+        ([["no"], ["yes"]], ShapeError, SHAPES.format("(2, 1)")),
+        ([b"no", b"yes"], DataError, KINDS.format("|S3")),
+        ([False, True], DataError, KINDS.format("bool")),
+        ([1, 0.5], DataError, "Labels must be whole numbers 0 to 1, got dtype float64."),
+        ([1, np.nan], DataError, "Labels must be whole numbers 0 to 1, got dtype float64."),
+        ([1, 2], DataError, "Labels must be 0 to 1 for 2 outputs, got 1 to 2."),
+    ],
+)
+def test_label_error(labels, error, message, net, batch):
+    net.classes = ("no", "yes")
+    for check in (net.trace, lambda *data: gn.gradcheck(net, *data)):
+        assert message_of(error, check, batch[0][:2], labels) == message
+
+
+def test_a_pass_needs_an_image(net, batch):
+    assert message_of(DataError, net.trace, batch[0][:0], []) == (
+        "There must be at least one image with its label, got none."
+    )
+
+
+def test_the_table(net, batch):
+    trace = net.trace(*batch)
+    rms = [
+        f"{np.sqrt(np.square(array).mean()):.3g}" for array in (trace.scores, trace["linear_1"].output_grad)
+    ]
+    header, _, *rows, last = str(trace).splitlines()
+    assert header.split() == ["layer", "output", "gradients", "rms", "y", "rms", "dy"]
+    assert [row.split()[0] for row in rows] == list(trace)
+    assert rows[-1].split("  ")[:2] == ["linear_1", ""] and rows[-1].split()[-2:] == rms
+    assert "(5, 2)" in rows[-1] and "weight (20, 2), bias (2,)" in rows[-1]
+    assert last == f"loss {trace.loss:.6g}" and repr(trace) == str(trace)
+
+
+class Wrong(gn.Linear):
+    """Returns what it is told instead of some of its gradients."""
+
+    def __init__(self, features, gradients):
+        super().__init__(features)
+        self.gradients = gradients
+
+    def backward(self, ops, dy, x, *, input_grad=True):
+        dx, grads = super().backward(ops, dy, x, input_grad=input_grad)
+        return dx, self.gradients(grads)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "error", "message"),
+    [
+        (
+            lambda grads: {"weight": grads["weight"], "bais": grads["bias"]},
+            ConfigError,
+            "backward gave no gradient for wrong_1.bias. Return it under the parameter's name.",
+        ),
+        (
+            lambda grads: grads | {"bias": grads["bias"].sum(keepdims=True)},
+            ShapeError,
+            "The gradient of wrong_1.bias must have shape (2,), got (1,).",
+        ),
+    ],
+    ids=["name", "shape"],
+)
+def test_wrong_gradients_are_refused_as_in_training(gradients, error, message, batch):
+    net = gn.Sequential([gn.Flatten(), Wrong(2, gradients)], input_shape=(4, 4, 1))
+    assert message_of(error, net.trace, *batch) == message

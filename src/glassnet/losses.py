@@ -6,7 +6,7 @@ weights and the denominator of the whole batch, so that a batch may be computed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -83,10 +83,9 @@ class CrossEntropy(Loss):
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
-        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
-            raise ConfigError(
-                f"class_weights must be one number a class or 'balanced', got {self.class_weights!r}."
-            )
+        weights = self.class_weights
+        if isinstance(weights, Mapping) or (isinstance(weights, str) and weights != "balanced"):
+            raise ConfigError(f"class_weights must be one number a class or 'balanced', got {weights!r}.")
 
     def _encode(self, labels: np.ndarray, outputs: int, weight: np.ndarray) -> Targets:
         if isinstance(self.class_weights, str):
@@ -163,8 +162,12 @@ def loss_named(name: str, **settings: Any) -> Loss:
 
 
 def targets_for(loss: Loss, targets: np.ndarray, classes: int) -> np.ndarray:
-    """Class numbers (N,) or soft labels (N, K) as this loss takes them: only cross-entropy takes numbers."""
-    return targets if targets.ndim == 2 or isinstance(loss, CrossEntropy) else one_hot(targets, classes)
+    """Class numbers (N,) or soft labels (N, K) as this loss takes them: only cross-entropy takes numbers.
+
+    Of a single output, targets (N,) are no classes but its values.
+    """
+    as_they_are = targets.ndim > 1 or classes == 1 or isinstance(loss, CrossEntropy)
+    return targets if as_they_are else one_hot(targets, classes)
 
 
 def denominator(parts: np.ndarray) -> np.ndarray:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from glassnet.backends import choose_backend, one_blas_thread
-from glassnet.errors import ConfigError, DataError, MissingEngineError, ShapeError
+from glassnet.errors import ConfigError, DataError, MissingEngineError, NotFiniteError, ShapeError
 from glassnet.layers.base import Layer
 from glassnet.layers.chain import Chain, Layers
-from glassnet.losses import Loss, SoftmaxCrossEntropy
+from glassnet.losses import Loss, SoftmaxCrossEntropy, targets_for
 from glassnet.ops.base import Array, Grads, Ops
 from glassnet.ops.reference import ReferenceOps
 from glassnet.plan.record import host_layers
 from glassnet.plan.symbols import RecordingError
 from glassnet.preprocessing import Preprocessing, image_array
-from glassnet.shapes import Shape, batched
+from glassnet.shapes import Shape, batched, checked_shape
 from glassnet.store import Store
 from glassnet.summary import Summary, summarise
 from glassnet.trace import Trace, TracingOps
@@ -53,11 +53,16 @@ class Sequential(Chain):
         self.backend, self.processor = "auto", "host"
         self._predictors: dict[tuple[Any, ...], Callable[[np.ndarray], np.ndarray]] = {}
         if input_shape is not None:
-            self.build_named("", tuple(input_shape), np.random.default_rng(seed))
+            shape = checked_shape(input_shape, "input_shape must be")
+            self.build_named("", shape, np.random.default_rng(seed))
             self.store = Store(self.walk())
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of that dotted name: net["residual_1.main.conv2d_2"]."""
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"A layer is found by its name, got {name!r}. The network has {', '.join(self.layers)}."
+            )
         layer: Layer = self
         for part in name.split("."):
             children = layer.children()
@@ -113,42 +118,58 @@ class Sequential(Chain):
         return losses, scores, grads
 
     def inputs(self, images: Any) -> np.ndarray:
-        """Raw images as network input (N, H, W, C) float32, checked against the input shape."""
+        """Raw images as finite network input (N, H, W, C), in its precision, checked against its shape."""
         x = self._batch(images)
         if self.preprocessing is not None:
             x = self.preprocessing.apply(x)
-        if self.preprocessing is None and x.dtype != np.float32:
+        elif x.dtype.kind != "f":
             raise DataError(
-                f"Without a preprocessing the input must be float32, got {x.dtype}. "
-                "Train the network with `fit`, or set net.preprocessing."
+                f"Without a preprocessing the input must be float, got {x.dtype}. Train the network with "
+                "`fit`, set net.preprocessing, or convert it with x.astype(np.float32)."
             )
-        if x.shape[1:] == self.built().input_shape:
-            return x
-        hint = ""
-        if x.ndim == 4 and (*x.shape[2:], x.shape[1]) == self.input_shape:
-            hint = " Images are channels-last here: x.transpose(0, 2, 3, 1)."
-        raise ShapeError(f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}")
+        if x.shape[1:] != self.input_shape:
+            hint = ""
+            if x.ndim == 4 and (*x.shape[2:], x.shape[1]) == self.input_shape:
+                hint = " Images are channels-last here: x.transpose(0, 2, 3, 1)."
+            raise ShapeError(
+                f"The input must have shape {batched(self.input_shape or ())}, got {x.shape}.{hint}"
+            )
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+            x = x.astype(self.store.values.dtype, copy=False)
+        if self.preprocessing is None and not np.isfinite(x).all():  # a preprocessing has looked already
+            raise DataError("The input must be finite numbers, but holds NaN or infinity.")
+        return x
 
     def _batch(self, images: Any) -> np.ndarray:
         """The images as an array, unless they are one image, which would be read as grey ones (N, H, W)."""
-        array = np.asarray(images)
-        if array.shape == self.built().input_shape:
+        shape = self.built().input_shape or ()
+        try:
+            array = np.asarray(images)
+        except ValueError as error:
             raise ShapeError(
-                f"The input must have shape {batched(array.shape)}, got {array.shape}. "
+                f"The images must all have the shape {shape}, got images of different shapes."
+            ) from error
+        one = array.ndim == len(shape) and array.shape[-1:] == shape[-1:]
+        grey = array.shape[1:] == shape[:-1]  # (N, H, W), whose last side may be as long as the channels
+        if array.shape == shape or (one and not grey):
+            raise ShapeError(
+                f"The input must have shape {batched(shape)}, got {array.shape}. "
                 "One image is a batch of one: x[None]."
             )
         return array
 
     def scores(self, images: Any) -> np.ndarray:
         """(N, K): the last layer's output in evaluation mode."""
-        raw = self.inputs(images) if self.preprocessing is None else image_array(self._batch(images))
+        how = self.preprocessing
+        raw = self.inputs(images) if how is None else image_array(self._batch(images), std=how.std)
         if not len(raw):
             raise DataError("Prediction needs at least one image, got none.")
-        self.inputs(raw[:1])  # which refuses what is no input of this network
+        # This refuses what is no input of this network, and tells the shape of the whole.
+        self.inputs(raw[:1] if raw.shape[1:] == self.input_shape else raw)
         run = self.predictor(None if self.preprocessing is None else raw.dtype)
         batch = getattr(run, "capacity", BATCH)
         batches = (raw[i : i + batch] for i in range(0, len(raw), batch))
-        return np.concatenate([self.over_views(run, x) for x in batches])
+        return finite(np.concatenate([self.over_views(run, x) for x in batches]))
 
     def over_views(self, run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
         """The mean of run's scores over the views of images (n, H, W, C) that the preprocessing asks for."""
@@ -206,24 +227,49 @@ class Sequential(Chain):
         return best if self.classes is None else np.array(self.classes)[best]
 
     def labels(self, y: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Class names as class numbers; numbers and soft labels as they are."""
+        """Class names and whole floats as class numbers; numbers and soft labels as they are."""
         array = np.asarray(y)
-        if array.dtype.kind not in "US":
-            return array
-        names = {name: number for number, name in enumerate(self.classes or ())}
-        if unknown := sorted(set(array.tolist()) - names.keys()):
+        if array.dtype.kind not in "iufU":
             raise DataError(
-                f"Unknown class {', '.join(unknown)}. This network knows {', '.join(names) or 'no names'}."
+                f"The labels must be whole numbers, class names or soft labels (N, K), got {array.dtype}. "
+                "Convert them, for instance with np.array(labels).astype(str)."
             )
-        return np.array([names[name] for name in array.tolist()])
+        if array.ndim == 1 and array.dtype.kind == "U":
+            return self._numbers(array)
+        if array.ndim == 0 or array.dtype.kind == "U":
+            raise ShapeError(
+                f"The labels must have shape (N,), or (N, K) as soft labels, got {array.shape}. "
+                "One label is a list of one."
+            )
+        with np.errstate(invalid="ignore"):  # NaN is no whole number either
+            whole = array.astype(np.int64)
+        return whole if array.ndim == 1 and np.array_equal(whole, array) else array
+
+    def _numbers(self, names: np.ndarray) -> np.ndarray:
+        """Class names (N,) as class numbers."""
+        numbers = {name: number for number, name in enumerate(self.classes or ())}
+        if unknown := sorted(set(names.tolist()) - numbers.keys()):
+            raise DataError(
+                f"Unknown class {', '.join(unknown)}. This network knows {', '.join(numbers) or 'no names'}."
+            )
+        return np.array([numbers[name] for name in names.tolist()])
+
+    def labelled(self, images: Any, y: Sequence[Any] | np.ndarray) -> tuple[Array, Array, Array]:
+        """A batch for `loss_and_gradients`, checked: (x (N, H, W, C), target (N, K), share (N,))."""
+        x, labels = self.inputs(images), self.labels(y)
+        if not len(x):
+            raise DataError("There must be at least one image with its label, got none.")
+        if len(labels) != len(x):
+            raise ShapeError(f"The labels must be one for each of the {len(x)} images, got {len(labels)}.")
+        labels = targets_for(self.loss, labels, self.outputs)
+        target, share = self.loss.targets(labels, self.outputs)
+        return x, target.astype(x.dtype), share.astype(x.dtype)
 
     def trace(self, images: Any, y: Sequence[Any] | np.ndarray, *, seed: int = 0, step: int = 0) -> Trace:
         """Every activation and gradient of one training pass: trace["conv2d_1"].output, .grads["weight"]."""
-        x = self.inputs(images)
         ops = TracingOps(seed=seed, step=step)
-        target, share = self.loss.targets(self.labels(y), self.outputs)
-        losses, scores, grads = self.loss_and_gradients(ops, x, target.astype(x.dtype), share.astype(x.dtype))
-        return ops.finish(losses, scores, grads)
+        losses, scores, grads = self.loss_and_gradients(ops, *self.labelled(images, y))
+        return ops.finish(losses, scores, dict(self.store.checked(grads)))
 
     # Files ---------------------------------------------------------------------------------------------
 
@@ -232,6 +278,17 @@ class Sequential(Chain):
         from glassnet.io.model import save_model
 
         save_model(self, path)
+
+
+def finite(scores: np.ndarray) -> np.ndarray:
+    """Scores (N, ...) as they are, or the error of a network that makes NaN or infinity of images."""
+    wrong = int((~np.isfinite(scores)).reshape(len(scores), -1).any(axis=-1).sum())
+    if wrong:
+        raise NotFiniteError(
+            f"The network's scores of {wrong} of {len(scores)} images are NaN or infinite. "
+            "Look at its weights, or train again with a lower learning rate."
+        )
+    return scores
 
 
 def probabilities(scores: np.ndarray, output: str) -> np.ndarray:

@@ -64,6 +64,14 @@ def count(value: Any, what: str) -> int:
     return int(value)
 
 
+def checked_shape(value: Any, what: str) -> Shape:
+    """A shape without its batch: whole numbers of at least 1."""
+    sides: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (None,)
+    if not all(isinstance(side, Integral) and int(side) >= 1 for side in sides):
+        raise ShapeError(f"{what} a shape such as (H, W, C), whole numbers from 1 on, got {value!r}.")
+    return tuple(map(int, sides))
+
+
 def geometry(
     what: str,
     input_size: Pair,

@@ -11,6 +11,7 @@ import numpy as np
 from glassnet.errors import ConfigError, did_you_mean
 from glassnet.ops.base import Grads, LayerLike
 from glassnet.ops.reference import ReferenceOps
+from glassnet.summary import table
 
 Array = np.ndarray
 
@@ -26,9 +27,13 @@ class LayerTrace:
     grads: Grads = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace(Mapping[str, LayerTrace]):
-    """Layers by dotted name, in forward order; `loss` is the whole batch's, `scores` the network's output."""
+    """Layers by dotted name, in forward order; `loss` is the whole batch's, `scores` the network's output.
+
+    `str(trace)` is a table: the shapes of each output y and of the parameters' gradients, and the root mean
+    square (rms) of y and of its gradient dy.
+    """
 
     layers: dict[str, LayerTrace]
     loss: float
@@ -45,6 +50,22 @@ class Trace(Mapping[str, LayerTrace]):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __str__(self) -> str:
+        lines = [
+            (
+                name,
+                str(seen.output.shape),
+                ", ".join(f"{key} {grad.shape}" for key, grad in seen.grads.items()),
+                _size(seen.output),
+                "" if seen.output_grad is None else _size(seen.output_grad),
+            )
+            for name, seen in self.layers.items()
+        ]
+        header = ("layer", "output", "gradients", "rms y", "rms dy")
+        return "\n".join((*table(header, lines, left=3), f"loss {self.loss:.6g}"))
+
+    __repr__ = __str__
 
 
 class TracingOps(ReferenceOps):
@@ -72,3 +93,8 @@ class TracingOps(ReferenceOps):
         """The trace of the pass just made, without the entry of the network itself."""
         layers = {name: seen for name, seen in self._layers.items() if name}
         return Trace(layers, float(losses.sum(dtype=np.float64)), scores, grads)
+
+
+def _size(array: Array) -> str:
+    """The root mean square."""
+    return f"{np.sqrt(np.mean(np.square(array, dtype=np.float64))):.3g}"

@@ -13,9 +13,9 @@ from glassnet.evaluation.calibration import Calibration, binned, calibration, te
 from glassnet.evaluation.intervals import bootstrap, wilson
 from glassnet.evaluation.metrics import (
     Evaluation,
-    check_classes,
     confusion_matrix,
     evaluation,
+    in_classes_of,
     ratio,
     sample_losses,
 )
@@ -85,7 +85,8 @@ def judge(
     name, split = judged_split(data)
     if split is None:
         return None
-    check_classes(net, split)
+    split = in_classes_of(net, split)
+    val = None if data.val is None else in_classes_of(net, data.val)
     scores, labels = net.scores(split.images), hard(split.labels)
     found = evaluation(scores, split, net.loss)
     right = int(np.trace(found.confusion))
@@ -94,7 +95,7 @@ def judge(
         evaluation=found,
         accuracy=pair(*wilson(right, len(split))),
         classes=class_intervals(labels, scores.argmax(axis=-1), split.classes, generator),
-        sureness=sureness(net, scores, labels, name, data.val, generator),
+        sureness=sureness(net, scores, labels, name, val, generator),
         mistakes=mistakes(net, scores, split, worst),
     )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from glassnet.data import Split
-from glassnet.data.labels import hard
-from glassnet.errors import NotFiniteError, ShapeError
+from glassnet.data import Dataset, Split
+from glassnet.data.labels import encode, hard, label_array
+from glassnet.errors import DataError, ShapeError, did_you_mean
 from glassnet.losses import Loss, targets_for
-from glassnet.network import Sequential
+from glassnet.network import Sequential, finite
 from glassnet.ops.reference import ReferenceOps
+from glassnet.preprocessing import Preprocessing
 
 Array = np.ndarray
 
@@ -58,30 +59,60 @@ class Evaluation:
         return plain | {"confusion": self.confusion.tolist(), "per_class": per_class}
 
 
-def evaluate(net: Sequential, split: Split, *, top_k: int = 5) -> Evaluation:
-    """The network's Evaluation on a split, by its own loss, preprocessing and backend."""
-    check_classes(net, split)
+def evaluate(net: Sequential, data: Split | Dataset | tuple[Any, Any], *, top_k: int = 5) -> Evaluation:
+    """The network's Evaluation, by its own loss, preprocessing and backend.
+
+    data: a Split, a Dataset (its test split, else its validation split), or (images, labels).
+    """
+    split = in_classes_of(net, as_split(net, data))
     return evaluation(net.scores(split.images), split, net.loss, top_k=top_k)
 
 
-def check_classes(net: Sequential, split: Split) -> None:
-    """The network's scores must be those of the split's classes."""
-    if net.classes is not None and net.classes != split.classes:
+def as_split(net: Sequential, data: Any) -> Split:
+    """The Split that `evaluate` was given, or that is in what it was given."""
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, Dataset):
+        split = data.val if data.test is None else data.test
+        if split is None:
+            raise DataError(
+                f"Dataset {data.name!r} has neither a test nor a validation split. Name a split, such as "
+                "data.train."
+            )
+        return split
+    if isinstance(data, tuple) and len(data) == 2:
+        images, labels = data
+        classes = net.classes or tuple(map(str, range(net.outputs)))
+        numbers = encode(label_array(labels, "labels"), classes, "labels")
+        return Split(np.asarray(images), numbers, classes, net.preprocessing or Preprocessing.identity("L"))
+    raise DataError(
+        f"evaluate takes a Split, a Dataset or (images, labels), got {type(data).__name__}. Make one with "
+        "glassnet.data.load('mnist') or glassnet.data.from_arrays(images, labels)."
+    )
+
+
+def in_classes_of(net: Sequential, split: Split) -> Split:
+    """The split with the network's classes, among which its own are found by name."""
+    if net.classes is None or net.classes == split.classes:
+        return split
+    unknown = [name for name in split.classes if name not in net.classes]
+    if unknown:
         raise ShapeError(
-            f"The network knows the classes {', '.join(net.classes)}, but the data has "
-            f"{', '.join(split.classes)}."
+            f"The data has classes that the network does not know: {', '.join(unknown)}."
+            f"{did_you_mean(unknown[0], net.classes)}"
         )
+    numbers = np.array([net.classes.index(name) for name in split.classes])
+    if split.labels.ndim == 1:
+        labels = numbers[split.labels]
+    else:
+        labels = np.zeros((len(split), len(net.classes)), split.labels.dtype)
+        labels[:, numbers] = split.labels
+    return replace(split, labels=labels, classes=net.classes)
 
 
 def evaluation(scores: Array, split: Split, loss: Loss, *, top_k: int = 5) -> Evaluation:
     """The Evaluation of scores (N, K) on a split; a soft label counts as its largest class."""
-    wrong = int((~np.isfinite(scores)).any(axis=-1).sum())
-    if wrong:
-        raise NotFiniteError(
-            f"The network's scores of {wrong} of {len(scores)} images are NaN or infinite. "
-            "Look at its weights, or train again with a lower learning rate."
-        )
-    labels, outputs = hard(split.labels), scores.shape[-1]
+    labels, outputs = hard(split.labels), finite(scores).shape[-1]
     confusion = confusion_matrix(labels, scores.argmax(axis=-1), outputs)
     k = min(top_k, outputs)
     return Evaluation(

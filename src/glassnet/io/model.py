@@ -35,6 +35,8 @@ Path = str | os.PathLike[str]
 
 def save_model(net: Sequential, path: Path) -> None:
     """Write the network to one file, atomically. Raises ConfigError for what a file cannot hold."""
+    if os.path.isdir(os.path.abspath(path)):  # "" is the folder that one is in, as "." is
+        raise ConfigError(f"A model is saved to a file, but {str(path)!r} is a folder. Name a file in it.")
     if type(net.built()) is not Sequential:
         raise ConfigError(
             f"A model file holds a Sequential, got a {type(net).__name__}. "
@@ -54,6 +56,8 @@ def load_model(path: Path, *, layers: Iterable[type[Layer]] = ()) -> Sequential:
     layers: classes of your own that the model uses; nothing that a file names is imported.
     Raises FileFormatError for a file that is truncated, altered, incomplete or of another kind.
     """
+    if not isinstance(layers, Iterable):
+        raise ConfigError(f"layers must be a list of classes such as [MyLayer], got {layers!r}.")
     tensors, stored = read(path)
     check_format(path, stored, FORMAT, [field for field in FIELDS if field not in stored])
     held = sum(array.size for array in tensors.values())

@@ -47,6 +47,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, Document]:
 
     The tensors are read-only.
     """
+    if os.path.isdir(path):
+        held = sorted(name for name in os.listdir(path) if name.endswith(".gnet"))
+        models = ", ".join(os.path.join(path, name) for name in held)
+        raise FileFormatError(
+            f"{path} is a folder. " + (f"Load a file in it: {models}." if held else "It holds no model file.")
+        )
     with open(path, "rb") as file:
         header, places = read_header(path, file)
         tensors = read_tensors(path, file, places)

@@ -10,7 +10,7 @@ import numpy as np
 
 from glassnet.errors import ConfigError, ShapeError
 from glassnet.ops.base import Array, Grads, Ops
-from glassnet.shapes import Shape
+from glassnet.shapes import Shape, checked_shape
 from glassnet.store import Parameter
 
 
@@ -20,7 +20,8 @@ class Layer:
     An author writes `__init__` (settings only), `build(input_shape, generator)` (makes parameters, returns
     the output shape; no batch axis), `forward` and `backward`. Nothing of a pass is kept on the layer:
     backward gets exactly what forward returned as `saved`. A tensor added in `build` is an attribute: reading
-    it gives the array, assigning copies into it. What `__init__` was called with is kept for the model file.
+    it gives the array, assigning copies into it. What `__init__` was called with is kept for the model file,
+    and stays as it is once the layer is built.
     """
 
     usage: str = ""  # appended to the error about wrong arguments
@@ -102,6 +103,11 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         tensors = self.__dict__.get("_tensors", {})
         if name not in tensors:
+            if self.output_shape is not None and name in self.settings:
+                raise ConfigError(
+                    f"{self.name}.{name} is a setting, which plans and model files keep as the network was "
+                    f"built. Build it anew with {type(self).__name__}({name}={value!r})."
+                )
             object.__setattr__(self, name, value)
             return
         target = tensors[name].value
@@ -129,8 +135,10 @@ class Layer:
         """Give the layer its dotted name, forget earlier parameters, build, remember the shapes."""
         self.name = name
         self.tensors.clear()
+        self.output_shape = None
         self.input_shape = tuple(input_shape)
-        self.output_shape = tuple(self.build(self.input_shape, generator))
+        shape = self.build(self.input_shape, generator)
+        self.output_shape = checked_shape(shape, f"{type(self).__name__}.build must return")
         return self.output_shape
 
     def __repr__(self) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from glassnet.errors import ShapeError
+from glassnet.errors import ConfigError, ShapeError, did_you_mean
 from glassnet.shapes import Geometry, Shape, batched
 
 Array = Any  # a NumPy array, or a symbol of one while a plan is recorded
@@ -25,6 +25,7 @@ class LayerLike(Protocol):
     """What a pass needs of a layer."""
 
     name: str
+    input_shape: Shape | None
     output_shape: Shape | None
 
     @property
@@ -47,9 +48,13 @@ class Ops(ABC):
     def call(self, layer: LayerLike, x: Array, train: bool) -> tuple[Array, Any]:
         """(y, saved) of `layer.forward`; containers call their children only through this."""
         try:
-            y, saved = layer.forward(self, x, train)
-            _check_promise(layer, x, y)
-            return y, saved
+            result = layer.forward(self, x, train)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise ConfigError(
+                    f"{type(layer).__name__}.forward must return (y, saved), got {_told(result)}."
+                )
+            _check_promise(layer, x, result[0])
+            return result
         except Exception as error:
             tell_place(error, f"in the forward pass of {layer.name or 'the network'}")
             raise
@@ -59,10 +64,24 @@ class Ops(ABC):
     ) -> tuple[Array, Grads]:
         """(dx, grads) of `layer.backward`; dx is None where `input_grad` is False."""
         try:
-            return layer.backward(self, dy, saved, input_grad=input_grad)
+            result = layer.backward(self, dy, saved, input_grad=input_grad)
+            if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+                raise ConfigError(
+                    f"{type(layer).__name__}.backward must return (dx, {{parameter: gradient}}), "
+                    f"got {_told(result)}."
+                )
+            if input_grad:
+                _check_input_grad(layer, dy, result[0])
+            return result
         except Exception as error:
             tell_place(error, f"in the backward pass of {layer.name or 'the network'}")
             raise
+
+    if not TYPE_CHECKING:  # mypy knows itself which operations there are
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = "" if name.startswith("_") else did_you_mean(name, Ops.__abstractmethods__)
+            raise AttributeError(f"ops has no {name}.{hint}")
 
     @abstractmethod
     def set_state(self, state: Array, value: Array) -> None:
@@ -302,6 +321,25 @@ def _check_promise(layer: LayerLike, x: Array, y: Array) -> None:
         f"{layer.name or 'The network'} gives {given}, but its build promised {batched(promised)}. "
         "Return the output shape from build."
     )
+
+
+def _check_input_grad(layer: LayerLike, dy: Array, dx: Array) -> None:
+    """The gradient of an input has its shape."""
+    if layer.input_shape is None or np.shape(dx) == (dy.shape[0], *layer.input_shape):
+        return
+    raise ShapeError(
+        f"{layer.name or 'The network'}.backward must return dx of shape {batched(layer.input_shape)}, "
+        f"got {'none' if dx is None else np.shape(dx)}."
+    )
+
+
+def _told(result: Any) -> str:
+    """What a layer returned, in words."""
+    if isinstance(result, tuple):
+        return f"({', '.join(map(_told, result))})"
+    if result is None:
+        return "None"
+    return "an array" if hasattr(result, "shape") else type(result).__name__
 
 
 def tell_place(error: Exception, place: str) -> None:
