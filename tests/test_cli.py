@@ -212,6 +212,22 @@ def test_version(capsys):
             "runs/digits-1/config.toml is not an image that can be read: its content is none of JPEG, PNG, "
             "WEBP, BMP, GIF, TIFF, PPM.",
         ),
+        *(
+            ([*command, "--out", place], message)
+            for command, kind in (
+                (["lr", "digits"], ".png"),
+                (["profile", "digits"], ".png"),
+                (["report", "runs/digits-1"], ".html"),
+            )
+            for place, message in (
+                ("x", f"--out must be a {kind} file, got x."),
+                ("x.foo", f"--out must be a {kind} file, got x.foo."),
+                (
+                    f"gone/x{kind}",
+                    f"--out gone/x{kind} is to be in a folder that is not there. Make gone first.",
+                ),
+            )
+        ),
         (["summary", "digit"], "There is no data set, file or folder 'digit'. Did you mean 'digits'?"),
     ],
 )

@@ -89,6 +89,20 @@ def test_a_sheet_shows_a_row_of_each_class(photos, capsys):
     assert set(shown) == {0, 1, 2, 3, 4}  # five cats, and one of them again
 
 
+def test_a_sheet_that_cannot_be_written_is_refused(photos, capsys):
+    for name in ("sheet", "sheet.foo"):
+        assert run(capsys, "show", "photos", "--out", name) == (
+            2,
+            "",
+            f"Error: --out must be a .png file, got {name}.\n",
+        )
+    assert run(capsys, "show", "photos", "--out", "gone/sheet.png") == (
+        2,
+        "",
+        "Error: --out gone/sheet.png is to be in a folder that is not there. Make gone first.\n",
+    )
+
+
 def test_a_sheet_of_variations_begins_with_the_image(photos, capsys):
     status, out, _ = run(capsys, "show", "photos", "--augment", "--out", "varied.png", "--json")
     assert json.loads(out) == {"sheet": "varied.png", "classes": ["cat", "dog"], "images": 16}

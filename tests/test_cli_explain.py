@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +51,20 @@ def test_a_picture_for_each_image(capsys, folder):
     for i, name in enumerate(names[2:]):
         with Image.open(f"a/{name}.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture), explain.panel(images[i], heat[i]))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "features"])
+def test_folders_and_patterns_are_explained_and_what_does_not_fit_is_named(capsys, method):
+    Path("mixed/deep").mkdir(parents=True, exist_ok=True)
+    shutil.copy("one.png", "mixed/deep/one.png")
+    Path("mixed/broken.png").write_bytes(b"")
+    np.save("flat.npy", np.zeros((3, 64), np.uint8))
+    args = ("mixed", "oth*/*.png", "flat.npy", "--method", method, "--out", f"mixed-{method}")
+    result, err = run_json(capsys, "explain", "net.gnet", *args)
+    assert [entry["image"] for entry in result["pictures"]] == ["one", "one"]
+    assert "Left out, for they cannot be read or do not fit: 2\n  mixed/broken.png " in err
+    assert "\n  flat.npy: The images must have shape " in err
+    assert run(capsys, "explain", "net.gnet", "flat.npy")[2].startswith("Error: flat.npy: The images must ")
 
 
 @pytest.mark.parametrize("method", ["gradcam++", "saliency", "smoothgrad", "occlusion"])

@@ -175,7 +175,7 @@ def test_predictions_as_files(trained, capsys):
 def test_images_that_cannot_be_read_are_named(trained, capsys):
     result, err = run_json(capsys, "predict", trained, "photos/cat")
     assert len(result["predictions"]) == 10 and result["unreadable"] == ["photos/cat/broken.jpg"]
-    assert "Left out, for they cannot be read: 1\n  photos/cat/broken.jpg is " in err
+    assert "Left out, for they cannot be read or do not fit: 1\n  photos/cat/broken.jpg is " in err
     save_picture(Path("phone/a.jpg"), 97)
     Path("phone/b.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     result, err = run_json(capsys, "predict", trained, "phone")
@@ -183,6 +183,26 @@ def test_images_that_cannot_be_read_are_named(trained, capsys):
     assert "  phone/b.HEIC: it is of a kind that is not read. Save it as JPEG.\n" in err
     result, _ = run_json(capsys, "predict", trained, "gone.png", "photos/cat/1.png")
     assert (len(result["predictions"]), result["unreadable"]) == (1, ["gone.png"])
+
+
+def test_arrays_that_do_not_fit_are_named_and_the_others_predicted(trained, capsys):
+    height, width = gn.load(f"{trained}/last.gnet").preprocessing.size
+    arrays = {
+        "shape": np.zeros((2, 5, 5, 3), np.uint8),
+        "dtype": np.zeros((2, height, width, 3), np.int64),
+        "nan": np.full((1, height, width, 3), np.nan, np.float32),
+        "number": np.zeros((), np.uint8),
+        "good": np.zeros((1, height, width, 3), np.float32),
+    }
+    for name, array in arrays.items():
+        np.save(f"{name}.npy", array)
+    files = [f"{name}.npy" for name in arrays]
+    result, err = run_json(capsys, "predict", trained, *files, "photos/cat/1.png")
+    assert [entry["file"] for entry in result["predictions"]] == ["good.npy", "photos/cat/1.png"]
+    assert result["unreadable"] == files[:-1]
+    assert f"  shape.npy: The images must be {height} high and {width} wide, got 5 high and 5 wide." in err
+    status, _, err = run(capsys, "predict", trained, "shape.npy")
+    assert status == 2 and err.startswith("Error: shape.npy: The images must be ")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import glassnet as gn
 from glassnet.cli.output import Output
 from glassnet.cli.target import asked_for
 from glassnet.cli.train import report
-from glassnet.train import fit
+from glassnet.train import TrainConfig, fit
+from glassnet.train.fitting import prepare
 from test_cli import run, run_json, start
 
 
@@ -93,6 +94,34 @@ def test_options_go_over_the_config_and_set_over_both(capsys, tmp_path):
         assert line in text
 
 
+@pytest.mark.parametrize("name", ["optimizer=adam", "optimizer.name=adam"])
+def test_the_rate_is_that_of_an_optimizer_set_by_name(capsys, name):
+    args = ("--model", "linear", "--epochs", 1, "--lr", 0.02, "--backend", "reference", "--set", name)
+    result, _ = run_json(capsys, "train", "digits", *args)
+    assert TrainConfig.from_toml(Path(result["run"], "config.toml")).optimizer == gn.Adam(lr=0.02)
+
+
+def test_runs_started_together_get_folders_of_their_own(capsys, monkeypatch):
+    """Another one begins while this one compiles."""
+
+    def prepare_while_another_begins(*args):
+        loop = prepare(*args)
+        Path("runs/digits-1").mkdir(parents=True)
+        Path("runs/digits-1/config.toml").touch()
+        return loop
+
+    monkeypatch.setattr("glassnet.train.fitting.prepare", prepare_while_another_begins)
+    args = ("--model", "linear", "--epochs", 1, "--backend", "reference")
+    result, _ = run_json(capsys, "train", "digits", *args)
+    assert Path(result["run"]) == Path("runs/digits-2")
+
+
+def test_what_fails_before_training_leaves_no_folder(capsys):
+    status, _, err = run(capsys, "train", "digits", "--model", "linear", "--batch-size", 10_000)
+    assert status == 2 and "batch_size" in err
+    assert not Path("runs").exists()
+
+
 def test_the_data_that_is_named_goes_over_that_of_the_config(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(
@@ -147,6 +176,25 @@ def test_ctrl_c_saves_and_exits_130(tmp_path):
     assert err.startswith("Training was interrupted in epoch ")
     assert err.endswith("last.gnet. To go on: glassnet resume runs/digits-1\n")
     assert gn.load(tmp_path / "runs" / "digits-1" / "last.gnet").classes == tuple("0123456789")
+
+
+def test_a_run_that_failed_is_no_run_to_go_on_with(capsys):
+    args = ("train", "digits", "--model", "linear", "--lr", "1e5", "--backend", "reference", "--name", "high")
+    status, _, err = run(
+        capsys, *args, "--set", "optimizer.momentum=0", "--set", "optimizer.weight_decay=0.1"
+    )
+    assert status == 2 and " is NaN or infinite, " in err
+    rate = float(err.split("Try a learning rate of ")[1].split(",")[0])
+    assert 0.01 < rate < 10
+    assert err.endswith("The run runs/high is kept as failed. Train anew under another name.\n")
+    for command in (("evaluate", "runs/high"), ("report", "runs/high"), ("predict", "runs/high", "8.npy")):
+        np.save("8.npy", np.zeros((1, 8, 8), np.uint8))
+        status, out, err = run(capsys, *command)
+        assert status == 0, err
+        assert out.splitlines()[0] == "Warning: The run runs/high failed after 0 of 30 epochs."
+    assert "Stopped early: failed." in Path("runs/high/report.html").read_text()
+    status, _, err = run(capsys, *args)
+    assert err.endswith(" The run there failed, and would fail again if resumed.\n")
 
 
 def test_a_first_step_that_is_not_finite_is_an_error(capsys):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import glassnet as gn
 from glassnet.data import load
+from glassnet.data.augment import default_augment
 from glassnet.errors import ConfigError
 from glassnet.models import tables_of
 from glassnet.settings.defaults import DEFAULTS
@@ -71,6 +73,59 @@ def test_assignments():
     assert config.override() == config
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "key", "value"),
+    [
+        ("optimizer=adam", {"lr": 0.1}, "optimizer", gn.Adam(lr=0.1)),
+        ("optimizer.name=adam", {"lr": 0.1}, "optimizer", gn.Adam(lr=0.1)),
+        ("schedule=step", {"every": 3}, "schedule", gn.schedules.Step(3)),
+        ("loss=binary_cross_entropy", {}, "loss", gn.BinaryCrossEntropy()),
+        ("loss=cross_entropy", {"label_smoothing": 0.2}, "loss", gn.SoftmaxCrossEntropy(label_smoothing=0.2)),
+        ("augment=photos", {"shift": 1}, "augment", replace(default_augment("photos"), shift=1)),
+        ("model=plain", {"width": 8}, "model_options", {"width": 8}),
+    ],
+)
+def test_a_section_is_set_by_its_name_before_or_after_settings_of_it(name, settings, key, value):
+    """The settings stay, whichever order they are given in; and nothing stays of what was there before."""
+    config = TrainConfig.resolve({"data": "digits", "augment": {"cutout": 2}})
+    inside = [f"{key}.{setting}={number}" for setting, number in settings.items()]
+    assert getattr(config.override(name, *inside), key) == value
+    assert getattr(config.override(*inside, name), key) == value
+
+
+def test_a_kind_of_image_that_is_not_known_is_refused_also_with_settings_of_it():
+    config = TrainConfig(data="digits")
+    assert message_of(ConfigError, config.override, "augment=photo", "augment.shift=1") == (
+        "Unknown kind of image 'photo'. Did you mean 'photos'?"
+    )
+
+
+def test_a_name_in_a_file_says_no_more_than_the_table_with_that_name():
+    tables = [{"data": "any", "optimizer": {"name": "adam"}}, {"data": "any", "optimizer": "adam"}]
+    assert [TrainConfig.resolve(table).optimizer for table in tables] == [gn.Adam(lr=0.005)] * 2
+    photos = TrainConfig.resolve({"data": "digits", "augment": "photos"})
+    assert photos.augment == default_augment("photos")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_settings_that_are_numpys_are_kept_as_numbers(tmp_path, kind):
+    """A run that is resumed computes with those of the file."""
+    third = float(kind(1 / 3))
+    weights = np.array([1, 1 / 3], kind)
+    config = TrainConfig(
+        data="digits",
+        optimizer=gn.SGD(lr=kind(1 / 3)),
+        schedule=gn.schedules.OneCycle(rise=kind(1 / 3)),
+        loss=gn.SoftmaxCrossEntropy(class_weights=weights, label_smoothing=kind(1 / 3)),
+    )
+    found = [config.optimizer.lr, config.schedule.rise, config.loss.label_smoothing]
+    assert found == [third] * 3 and {type(number) for number in found} == {float}
+    assert TrainConfig.from_toml(written(tmp_path, config.to_toml())) == config
+    for some in (list(weights), tuple(weights)):
+        again = TrainConfig(data="digits", loss=gn.SoftmaxCrossEntropy(class_weights=some))
+        assert tomllib.loads(again.to_toml())["loss"]["class_weights"] == [1, third]
+
+
 def test_objects_are_settings_too():
     config = TrainConfig(data="digits", optimizer=gn.AdamW(lr=0.1), schedule=gn.schedules.Step(3))
     assert config.to_dict()["optimizer"] == {
@@ -116,6 +171,26 @@ def test_a_config_is_frozen():
         ('[optimizer]\nname = "adan"', "Unknown optimizer 'adan'. Did you mean 'adam'?"),
         ('[schedule]\nname = "cosin"', "Unknown schedule 'cosin'. Did you mean 'cosine'?"),
         ("[loss]\nlabel_smoothing = 1.0", "label_smoothing must be at least 0 and below 1, got 1.0."),
+        *(
+            (
+                f"[loss]\nclass_weights = {text}",
+                f"loss.class_weights must be a list of numbers or 'balanced', got {got}.",
+            )
+            for text, got in (('"balance"', "'balance'"), ("3", "3"), ("{a = 1}", "{'a': 1}"))
+        ),
+        ('[loss]\nclass_weights = [1, "x"]', "loss.class_weights.1 must be a number, got 'x'."),
+        ("[augment]\nrotation = 5", "augment.rotation must be a list of numbers, got 5."),
+        ('[augment]\nrotation = "far"', "augment.rotation must be a list of numbers, got 'far'."),
+        ('[augment]\nrotation = [0, "x"]', "augment.rotation.1 must be a number, got 'x'."),
+        ("[augment]\ncrop = [1]", "crop must be two numbers from 0.05 to 1, the least first, got [1]."),
+        ('[augment]\nfill = "white"', "augment.fill must be 'reflect' or 'black', got 'white'."),
+        ("[optimizer]\nnesterov = 1", "optimizer.nesterov must be true or false, got 1."),
+        ('[schedule]\nname = "step"\nevery = 0.5', "schedule.every must be a whole number, got 0.5."),
+        (
+            f"seed = {2**63}",
+            "seed must be at most 9223372036854775807, got 9223372036854775808.",
+        ),
+        ("progressive = [0.5, 2]", "progressive.1 must be below 1, got 2."),
         ("loss = 3", "loss must be a name, a table or an object of class Loss, got 3."),
     ],
 )

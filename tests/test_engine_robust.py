@@ -22,6 +22,7 @@ import glassnet as gn
 from glassnet.data import Split
 from glassnet.engine import compile as compiling
 from glassnet.engine.machine.arena import PAGE, arena
+from glassnet.engine.steps import thread_count
 from glassnet.errors import NotFiniteError, OutOfMemoryError
 from glassnet.preprocessing import Preprocessing
 from glassnet.train.batch import Part
@@ -98,6 +99,15 @@ def test_denormal_weights_cost_nothing(monkeypatch):
 
 
 # Threads, processes, interrupts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("named", "threads"), [("3", 3), ("\u00b2", None), ("0", None), ("", None)])
+def test_threads_are_a_number_or_all_processors(monkeypatch, named, threads):
+    """A superscript two is a digit to Python, but no number."""
+    monkeypatch.delenv("GLASSNET_NUM_THREADS", raising=False)
+    usual = thread_count()
+    monkeypatch.setenv("GLASSNET_NUM_THREADS", named)
+    assert thread_count() == (threads or usual)
 
 
 def test_networks_train_at_once_in_several_threads(monkeypatch):

@@ -26,6 +26,10 @@ from glassnet.train.health import Health
 from glassnet.train.symptoms import LayerGradient, dead_relus, gap, guessing_loss
 
 DIGITS = load("digits")
+ADVICE = (
+    "Try a learning rate of {:g}, or clip_norm=1.0. To search for a rate: glassnet train --lr auto, or "
+    "glassnet.train.find_lr."
+)
 
 
 class StepByStep(Callback):
@@ -79,7 +83,9 @@ def test_a_rate_of_a_thousand(backend):
     assert "times the learning rate 1000, " in steep.fact
     assert lost.fact.startswith("The loss is ")
     assert lost.fact.endswith(f" times that of guessing; {lost.layer} has the largest gradient")
-    assert steep.advice == lost.advice == "Try a learning rate of 100, or clip_norm=1.0."
+    way = float(steep.fact.split("times the learning rate 1000, ")[1].split()[0])
+    assert steep.advice == lost.advice == ADVICE.format(float(f"{1e3 / (10 * way):.1e}"))
+    assert way > 100
 
 
 def test_a_loss_that_explodes_slowly():
@@ -87,6 +93,14 @@ def test_a_loss_that_explodes_slowly():
     found = reports(gn.Flatten(), gn.Linear(10), optimizer=gn.SGD(lr=10.0))
     assert seen(found) == [("linear_1", "exploding loss")]
     assert found[0].fact.startswith("The mean loss of epoch 1 is ") and found[0].step == 41
+    assert found[0].advice == ADVICE.format(1)  # the loss is four times that of guessing
+
+
+def test_a_loss_alone_tells_by_how_much_the_rate_is_too_high():
+    """Clipped, no gradient is too long."""
+    (found,) = reports(gn.Flatten(), gn.Linear(10), optimizer=gn.SGD(lr=1e4), clip_norm=1.0)
+    times = float(found.fact.split(", ")[1].split()[0])
+    assert times > 100 and found.advice == ADVICE.format(float(f"{1e4 / times:.1e}"))
 
 
 def test_what_was_said_is_not_said_again_when_a_run_is_resumed(tmp_path):

@@ -97,8 +97,7 @@ def test_a_setting_stays_as_it_was_built():
     layer.slope = 0.3
     net = gn.Sequential([layer], input_shape=(4, 4, 1))
     assert message_of(ConfigError, setattr, layer, "slope", 0.5) == (
-        "leakyrelu_1.slope is a setting, which plans and model files keep as the network was built. Build it "
-        "anew with LeakyReLU(slope=0.5)."
+        "leakyrelu_1.slope is a setting, fixed once built. Build a new network."
     )
     gn.Sequential([layer], input_shape=(2, 2, 1))
     assert net["leakyrelu_1"].slope == 0.3

@@ -68,7 +68,7 @@ def test_what_cannot_be_searched():
     assert message_of(ConfigError, search, steps=19) == (
         "A search for the learning rate needs 20 steps or more, got 19."
     )
-    images = np.full((40, 8, 8, 1), 3e38, np.float32)
+    images = np.full((40, 8, 8, 1), -3e38, np.float32)
     wild = gn.data.from_arrays(images, np.arange(40) % 2, normalise=False)
     config = TrainConfig(data="", model="small", batch_size=8)
     message = message_of(ConfigError, find_lr, build_model(config, wild), wild, config)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -132,8 +135,11 @@ def test_decoupled_decay_of_sgd():
             lambda: SGD(weight_decay=np.nan),
             "SGD weight_decay must be a finite number of at least 0, got nan.",
         ),
-        (lambda: Adam(eps=-1), "Adam eps must be a finite number of at least 0, got -1."),
-        (lambda: RMSProp(eps=np.inf), "RMSProp eps must be a finite number of at least 0, got inf."),
+        (lambda: Adam(eps=-1), "Adam eps must be a finite number above 0, got -1."),
+        (lambda: Adam(eps=0), "Adam eps must be a finite number above 0, got 0."),
+        (lambda: AdamW(eps=0.0), "AdamW eps must be a finite number above 0, got 0.0."),
+        (lambda: RMSProp(eps=0), "RMSProp eps must be a finite number above 0, got 0."),
+        (lambda: RMSProp(eps=np.inf), "RMSProp eps must be a finite number above 0, got inf."),
         (
             lambda: SGD(nesterov=True),
             "SGD(nesterov=True) needs a momentum above 0, for example momentum=0.9.",
@@ -142,6 +148,16 @@ def test_decoupled_decay_of_sgd():
         (lambda: Adam(beta2=1.0), "Adam beta2 must be at least 0 and below 1, got 1.0."),
         (lambda: Adam(beta1=-0.1), "Adam beta1 must be at least 0 and below 1, got -0.1."),
         (lambda: RMSProp(alpha=1), "RMSProp alpha must be at least 0 and below 1, got 1."),
+        (lambda: SGD(lr="0.1"), "SGD lr must be a finite number above 0, got '0.1'."),
+        (lambda: SGD(weight_decay=None), "SGD weight_decay must be a finite number of at least 0, got None."),
+        (lambda: Adam(beta1="high"), "Adam beta1 must be at least 0 and below 1, got 'high'."),
+        (lambda: SGD(0.1), "SGD takes its settings by name, such as lr=0.1, got 0.1."),
+        (
+            lambda: SGD(learning_rate=0.1),
+            "SGD has no setting 'learning_rate'. Known: decay_all, decoupled, lr, momentum, nesterov, "
+            "weight_decay.",
+        ),
+        (lambda: SGD(momentun=0.9), "SGD has no setting 'momentun'. Did you mean 'momentum'?"),
         (lambda: optimizer_named("adm"), "Unknown optimizer 'adm'. Did you mean 'adam'?"),
     ],
 )
@@ -151,3 +167,17 @@ def test_error(call, message):
 
 def test_optimizer_by_name():
     assert optimizer_named("adamw", lr=0.1) == AdamW(lr=0.1)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSProp, Adam, AdamW])
+def test_an_optimizer_can_be_copied(kind):
+    optimizer = kind(lr=np.float32(0.25))
+    assert copy.deepcopy(optimizer) == dataclasses.replace(kind(), lr=0.25) == optimizer
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, int])
+def test_numbers_are_kept_as_pythons_own(kind):
+    """Of which files can be written, and steps computed in float64."""
+    for optimizer in (SGD(lr=kind(1), momentum=kind(0)), Adam(lr=kind(1), beta1=kind(0), eps=kind(1))):
+        settings = {name: value for name, value in vars(optimizer).items() if not isinstance(value, bool)}
+        assert {type(value) for value in settings.values()} == {float}

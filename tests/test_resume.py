@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import pytest
 import glassnet as gn
 from glassnet.data.augment import Augment
 from glassnet.engine.machine.cpu import host, processor
-from glassnet.errors import CheckpointError, RunFolderError
-from glassnet.train import Callback, Interrupted, resume
+from glassnet.errors import CheckpointError, DataError, RunFolderError
+from glassnet.runs.folder import way_on
+from glassnet.settings.settling import load_data
+from glassnet.train import Callback, Interrupted, TrainConfig, resume
 from messages import message_of
 
 DIGITS = gn.data.load("digits")
@@ -218,6 +221,44 @@ def test_changed_settings_are_refused(tmp_path):
         f"{config} was changed since the checkpoint. Put it back as it was, or train anew with the new "
         "settings."
     )
+
+
+@pytest.mark.parametrize("name", ["arrays", "mine"])
+def test_a_run_on_arrays_is_resumed_in_python(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    data = gn.data.from_arrays(DIGITS.train.images[:150], DIGITS.train.labels[:150], name=name)
+    way = "glassnet.resume('run', data=...) in Python, with the same data"
+
+    def fit(folder, callbacks=()):
+        gn.fit(network(), data, epochs=2, run_dir=folder, callbacks=callbacks)
+
+    with pytest.raises(Interrupted) as caught:
+        fit("run", [Stop(epoch=1)])
+    model = Path("run/last.gnet")
+    assert str(caught.value) == (
+        f"Training was interrupted in epoch 2. Its model is {model}. To go on: {way}"
+    )
+    assert message_of(RunFolderError, fit, "run") == (
+        "The run folder run is not empty. Choose a new name: no run is overwritten. To go on with the run "
+        f"that was interrupted: {way}"
+    )
+    said = message_of(DataError, resume, "run")
+    if name == "arrays":
+        assert said == (
+            "There is no data set, file or folder 'arrays'. A run on arrays calls its data so, and does not "
+            "keep it. Give it again: in Python glassnet.resume(folder, data=(images, labels)), to commands "
+            "that take it as --data FILE."
+        )
+    fit("whole")
+    gn.resume("run", data=data)
+    assert outcome(Path("run")) == outcome(Path("whole"))
+
+
+def test_a_folder_called_arrays_is_data_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("arrays").mkdir()
+    assert "A run on arrays" not in message_of(DataError, load_data, TrainConfig(data="arrays"))
+    assert way_on(Path("run"), "arrays") == "glassnet resume run"
 
 
 def test_what_cannot_be_resumed(tmp_path):

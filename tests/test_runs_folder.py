@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 
 import glassnet as gn
 from glassnet.data import Dataset, load
-from glassnet.errors import ConfigError, DataError, FileFormatError, RunFolderError
+from glassnet.errors import ConfigError, DataError, FileFormatError, NotFiniteError, RunFolderError
 from glassnet.runs.folder import RunFolder, model_file
+from glassnet.runs.records import read_run
 from glassnet.train import Callback, Interrupted, TrainConfig, build_model, fit_config, next_run
 from messages import message_of
 
@@ -142,11 +145,57 @@ def test_pictures_without_validation_and_with_many_classes(tmp_path):
 
 
 def test_runs_are_counted(tmp_path):
+    assert next_run(tmp_path / "new", "digits") == tmp_path / "new" / "digits-1"
     assert next_run(tmp_path, "digits") == tmp_path / "digits-1"
-    (tmp_path / "digits-1").mkdir()
+    assert not list((tmp_path / "digits-1").iterdir())
     (tmp_path / "digits-2").write_text("")
     (tmp_path / "mnist-3").mkdir()
-    assert next_run(tmp_path, "digits") == tmp_path / "digits-3"
+    (tmp_path / "digits-3").symlink_to(tmp_path / "gone")
+    assert next_run(tmp_path, "digits") == tmp_path / "digits-4"
+
+
+def test_no_two_runs_get_the_same_number(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: next_run(tmp_path, "digits"), range(40)))
+    assert sorted(got) == sorted(tmp_path / f"digits-{number}" for number in range(1, 41))
+
+
+def test_of_two_runs_in_one_folder_the_first_keeps_it(tmp_path, monkeypatch):
+    """The second comes when the first has found it empty, and written nothing yet."""
+    write, told = RunFolder.write, []
+
+    def write_while_another_comes(folder, name, text):
+        if not told:
+            net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+            told.append(None)
+            told[0] = message_of(RunFolderError, fit, net, DIGITS, epochs=2, run_dir=tmp_path / "run")
+        write(folder, name, text)
+
+    monkeypatch.setattr(RunFolder, "write", write_while_another_comes)
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    fit(net, DIGITS, epochs=1, run_dir=tmp_path / "run")
+    assert told == [
+        f"The run folder {tmp_path / 'run'} is in use by process {os.getpid()}. Wait until it is done, or "
+        "stop it."
+    ]
+    assert (
+        len(read_run(tmp_path / "run").history) == TrainConfig.from_toml(tmp_path / "run/config.toml").epochs
+    )
+
+
+def test_a_run_in_progress_is_not_offered_to_be_resumed(tmp_path):
+    told = []
+
+    class Another(Callback):
+        def on_epoch_end(self, training, record):
+            told.append(message_of(RunFolderError, fit, training.net, DIGITS, run_dir=tmp_path / "run"))
+
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    fit(net, DIGITS, epochs=1, run_dir=tmp_path / "run", callbacks=[Another()])
+    assert told == [
+        f"The run folder {tmp_path / 'run'} is in use by process {os.getpid()}. Wait until it is done, or "
+        "stop it."
+    ]
 
 
 # Places where it cannot be made. Permissions do not stop a superuser, so nothing here rests on them.
@@ -165,6 +214,21 @@ def test_a_file_in_the_way(tmp_path, place, reason):
     assert (tmp_path / "file").read_text() == "kept"
 
 
+def test_a_file_in_the_way_of_numbered_runs(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    assert message_of(RunFolderError, next_run, tmp_path / "file", "digits") == (
+        f"The run folder {tmp_path / 'file' / 'digits-1'} cannot be made: File exists. Choose another place."
+    )
+
+
+def test_a_folder_of_other_files_stays_as_it_is(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    assert message_of(RunFolderError, RunFolder.new, tmp_path) == (
+        f"The run folder {tmp_path} is not empty. Choose a new name: no run is overwritten."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     """A read-only folder, as the operating system reports it."""
 
@@ -172,7 +236,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert message_of(RunFolderError, RunFolder.new, tmp_path / "run", TrainConfig(data="digits")) == (
+    folder = RunFolder.new(tmp_path / "run")
+    assert message_of(RunFolderError, folder.begin, TrainConfig(data="digits")) == (
         f"config.toml cannot be written to the run folder {tmp_path / 'run'}: Permission denied. "
         "Choose another place."
     )
@@ -187,7 +252,8 @@ def test_no_run_is_overwritten(finished):
 
 
 def test_what_was_only_begun_can_be_forgotten_and_nothing_else(tmp_path):
-    folder = RunFolder.new(tmp_path / "run", TrainConfig(data="digits"))
+    folder = RunFolder.new(tmp_path / "run")
+    folder.begin(TrainConfig(data="digits"))
     (folder.path / "checkpoints").mkdir()
     for name in (".lock", ".data.json.7.part", "checkpoints/.00000001.safetensors.7.part", "notes.txt"):
         (folder.path / name).touch()
@@ -211,6 +277,52 @@ def test_an_interrupted_run_is_not_overwritten_but_can_be_gone_on_with(tmp_path)
         f"The run folder {folder} is not empty. Choose a new name: no run is overwritten. "
         f"To go on with the run that was interrupted: glassnet resume {folder}"
     )
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_failed_says_so_and_is_not_offered_to_be_resumed(tmp_path, epoch):
+    class Spoil(Callback):
+        def on_step(self, training, record):
+            if record.epoch == epoch:
+                training.net.store.values[0] = np.nan
+
+    net, folder = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1)), tmp_path / "run"
+    message = message_of(NotFiniteError, fit, net, DIGITS, run_dir=folder, callbacks=[Spoil()])
+    kept = ", with models of earlier epochs" * (epoch > 1)
+    reason, end = message.split(" The run ")
+    assert end == f"{folder} is kept as failed{kept}. Train anew under another name."
+    run = read_run(folder)
+    assert (run.stopped, len(run.history), run.warnings) == ("failed", epoch - 1, (reason,))
+    assert not RunFolder(folder).finished and RunFolder(folder).resumable
+    assert RunFolder(folder).remark() == f"The run {folder} failed after {epoch - 1} of 10 epochs."
+    assert all(np.isfinite(a).all() for a in gn.load(folder / "last.gnet").store.tensors().values())
+    assert message_of(RunFolderError, fit, net, DIGITS, run_dir=folder) == (
+        f"The run folder {folder} is not empty. Choose a new name: no run is overwritten. "
+        "The run there failed, and would fail again if resumed."
+    )
+
+
+def test_scores_that_are_not_finite_are_a_failure_too(tmp_path):
+    """They are found in validation, after steps that were finite."""
+
+    class Spoil(Callback):
+        def on_step(self, training, record):
+            if record.batch == training.batches:
+                training.net.store.values[0] = np.nan
+
+    net = gn.Sequential([gn.Flatten(), gn.Linear(10)], input_shape=(8, 8, 1))
+    message = message_of(NotFiniteError, fit, net, DIGITS, run_dir=tmp_path / "run", callbacks=[Spoil()])
+    assert message.startswith("The network's scores of ") and f" The run {tmp_path / 'run'} is " in message
+    assert read_run(tmp_path / "run").stopped == "failed"
+
+
+def test_a_run_without_an_end_is_in_progress_or_was_killed(finished):
+    _, _, folder = finished
+    (folder / "evaluation.json").unlink()
+    assert RunFolder(folder).remark() == f"The run {folder} is in progress or was killed after 3 of 3 epochs."
+    for text in ("{}", "[1]", '{"stopped": [1]}'):
+        (folder / "evaluation.json").write_text(text)
+        assert not RunFolder(folder).finished
 
 
 def test_a_network_that_no_file_can_hold_is_refused_before_training(tmp_path):

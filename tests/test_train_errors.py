@@ -10,7 +10,7 @@ import pytest
 import glassnet as gn
 from glassnet.data import Dataset, from_arrays, load
 from glassnet.errors import ConfigError, DataError, EngineError, NotFiniteError, ShapeError
-from glassnet.train import Callback
+from glassnet.train import Callback, TrainConfig
 from messages import message_of
 
 DATA = load("digits")
@@ -75,6 +75,23 @@ def test_nothing_to_learn():
 def test_a_batch_larger_than_the_data():
     assert message_of(ConfigError, fit, simple(), small_data(), batch_size=65, val_fraction=0) == (
         "batch_size is 65, but there are only 64 samples. Use batch_size=64 or less."
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "val_fraction", "size"), [(20, 0.1, 10), (20, 0, 20), (200, 0.9, 20), (200, 0, 32)]
+)
+@pytest.mark.parametrize("kind", ["arrays", "own validation"])
+def test_a_batch_that_is_not_given_is_no_larger_than_the_data(tmp_path, kind, count, val_fraction, size):
+    images, labels = DATA.train.images[:count], np.arange(count) % 10
+    data = images, labels
+    if kind == "own validation":
+        data, size = from_arrays(images, labels, val=(images, labels)), min(32, count)
+    run = fit(simple(), data, epochs=1, val_fraction=val_fraction, run_dir=tmp_path / "run")
+    assert run.config.batch_size == size
+    assert TrainConfig.from_toml(tmp_path / "run" / "config.toml") == run.config
+    assert (
+        message_of(ConfigError, fit, simple(), data, batch_size=0) == "batch_size must be at least 1, got 0."
     )
 
 
@@ -202,6 +219,9 @@ def test_gradients_that_a_layer_forgets_or_sums_up():
 # NaN and infinity
 
 
+SEARCH = "To search for a rate: glassnet train --lr auto, or glassnet.train.find_lr."
+
+
 class Poison(gn.Layer):
     """Passes everything on, but makes one value NaN in the forward or backward pass of step `step`."""
 
@@ -252,7 +272,7 @@ def test_nan_in_a_layer(where, what, place, accumulate):
     net = network(gn.Conv2d(4, 3), gn.Residual(inner), gn.ReLU(), gn.Flatten(), gn.Linear(10))
     assert stopped(net, accumulate=accumulate) == (
         f"The {what} of step 44 (epoch 2) is NaN or infinite, which first appears {place}. This step changed "
-        "no weight. Try a learning rate below 0.05, clip_norm=1.0, or look at the data.",
+        "no weight. Try a learning rate below 0.05, clip_norm=1.0, or look at the data. " + SEARCH,
         True,
         43,
     )
@@ -262,14 +282,19 @@ def test_a_poisoned_weight_is_named():
     net = simple()
     net["linear_1"].weight[3, 4] = np.inf
     message, same, step = stopped(net)
-    assert "first appears in the forward pass of linear_1, whose weight held it before." in message
+    assert message == (
+        "The loss of step 1 (epoch 1) is NaN or infinite, which first appears in the forward pass of "
+        "linear_1, whose weight held it before. This step changed no weight. No update was made before: look "
+        "at the data, and try smaller first weights."
+    )
     assert same and step == 0
 
 
 def test_an_exploding_rate_stops_before_a_weight_is_lost():
     net = simple()
     message, same, step = stopped(net, optimizer=gn.SGD(lr=1e9))
-    assert "Try a learning rate below 1e+09, clip_norm=1.0" in message
+    rate = float(message.split("Try a learning rate of ")[1].split(",")[0])
+    assert 1e-3 < rate < 10 and message.endswith(f"clip_norm=1.0, or look at the data. {SEARCH}")
     assert same and step > 0
     assert all(np.isfinite(array).all() for array in net.store.tensors().values())
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from glassnet.io import load
     from glassnet.optim import SGD, Adam, AdamW, RMSProp
     from glassnet.train import evaluate, fit
+    from glassnet.train.fitting import resume
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _LATE = {
     "fit": "train",
     "gradcheck": "explain",
     "load": "io",
+    "resume": "train",
     **dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "optim"),
 }
 
@@ -117,6 +119,7 @@ __all__ = [
     "io",
     "load",
     "models",
+    "resume",
     "schedules",
     "train",
 ]

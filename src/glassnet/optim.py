@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -72,23 +73,33 @@ class Optimizer:
     decay_all: bool = False
 
     state: ClassVar[tuple[str, ...]] = ()
+    positive: ClassVar[tuple[str, ...]] = ("lr",)  # settings that must be finite, above 0
     not_negative: ClassVar[tuple[str, ...]] = ("weight_decay",)  # settings that must be finite, at least 0
     fractions: ClassVar[tuple[str, ...]] = ()  # settings that must be at least 0 and below 1
 
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        known = [field.name for field in fields(cls)]
+        if args:
+            raise ConfigError(f"{cls.__name__} takes its settings by name, such as lr=0.1, got {args[0]!r}.")
+        for name in settings:
+            if name not in known:
+                raise ConfigError(f"{cls.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        if not self.lr > 0 or not math.isfinite(self.lr):
-            raise ConfigError(f"{type(self).__name__} lr must be a finite number above 0, got {self.lr}.")
+        for name in self.positive:
+            self._check(name, "a finite number above 0", lambda value: 0 < value < math.inf)
         for name in self.not_negative:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"{type(self).__name__} {name} must be a finite number of at least 0, "
-                    f"got {getattr(self, name)}."
-                )
+            self._check(name, "a finite number of at least 0", lambda value: 0 <= value < math.inf)
         for name in self.fractions:
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{type(self).__name__} {name} must be at least 0 and below 1, got {getattr(self, name)}."
-                )
+            self._check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
+
+    def _check(self, name: str, need: str, holds: Callable[[float], bool]) -> None:
+        """Keep a number as Python's own, which files hold; refuse what is no number or not as it must be."""
+        value = getattr(self, name)
+        if not isinstance(value, Real) or not holds(float(value)):
+            raise ConfigError(f"{type(self).__name__} {name} must be {need}, got {value!r}.")
+        object.__setattr__(self, name, float(value))
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
         """The rule with these settings."""
@@ -156,7 +167,7 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
 
     state = ("square",)
-    not_negative = ("weight_decay", "eps")
+    positive = ("lr", "eps")
     fractions = ("alpha",)
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:
@@ -176,7 +187,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     state = ("mean", "square")
-    not_negative = ("weight_decay", "eps")
+    positive = ("lr", "eps")
     fractions = ("beta1", "beta2")
 
     def rule(self) -> Callable[..., tuple[Any, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.output import JsonFlag, Output, check_out
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.data import Dataset
 from glassnet.data.augment import Augment
@@ -63,6 +63,7 @@ def show(
 
     Example: glassnet data show photos --augment --out sheet.png
     """
+    check_out(out, ".png")
     output = Output(json)
     photos = read(folder, reading(size, resize, split_file), output)
     chosen = drawn(photos, 1 if augment else columns, seed)

@@ -9,7 +9,7 @@ import typer
 from glassnet import train
 from glassnet.cli.output import JsonFlag, Output, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import needed, with_unseen
+from glassnet.cli.target import needed, say_unfinished, with_unseen
 from glassnet.errors import DataError
 from glassnet.evaluation.judging import SPLITS, judged_split
 from glassnet.io import load
@@ -32,6 +32,7 @@ def evaluate(
     path = model_file(model)
     net = load(path)
     output = Output(json)
+    say_unfinished(model, output)
     dataset = needed(data, model, net.preprocessing, output)
     if dataset.test is None:
         dataset = with_unseen(dataset, data, model)

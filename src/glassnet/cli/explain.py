@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +12,7 @@ import typer
 from PIL import Image
 
 from glassnet.cli.output import JsonFlag, Output
+from glassnet.cli.predict import expanded, groups_of_images, say_failures
 from glassnet.cli.progress import compiling
 from glassnet.errors import ConfigError, did_you_mean
 from glassnet.explain import (
@@ -30,7 +32,7 @@ from glassnet.explain import (
 from glassnet.explain.passes import class_numbers, map_layer
 from glassnet.explain.pictures import Picture
 from glassnet.explain.sanity import Method
-from glassnet.io import load, read_images
+from glassnet.io import load
 from glassnet.network import Sequential
 from glassnet.preprocessing import image_array
 from glassnet.runs.folder import model_file
@@ -44,7 +46,8 @@ SHEETS: Final = ("features", "filters")
 def explain(
     model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Images, or NumPy files (.npy, .npz) of images.")
+        list[str] | None,
+        typer.Argument(help="Images, folders or patterns of them, or NumPy files (.npy, .npz)."),
     ] = None,
     method: Annotated[str, typer.Option(help=f"{', '.join((*METHODS, *SHEETS))}.")] = "gradcam",
     layer: Annotated[str | None, typer.Option(help="The layer to look at, else the last with maps.")] = None,
@@ -66,13 +69,14 @@ def explain(
     net, output, pictures = load(model_file(model)), Output(json), Pictures(out)
     check(method, layer, class_name, files, sanity)
     report = None
+    failures: dict[str, Exception] = {}
     with compiling(output.say):
         if method == "filters":
             pictures.save("filters", contact_sheet(filter_tiles(filters(net, layer=layer))))
         elif method == "features":
-            save_features(net, files or [], layer, pictures)
+            save_features(net, files or [], layer, pictures, failures)
         else:
-            names, images = all_images(net, files or [])
+            names, images = all_images(net, files or [], failures)
             numbers = class_numbers(net, images, class_name if net.classes else as_number(class_name))
             explained = method_named(method, net, layer, seed)
             for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
@@ -83,6 +87,7 @@ def explain(
                 draws = np.random.default_rng(seed)
                 report = sanity_check(explained, net, images, numbers, generator=draws)
     output.say(*pictures.lines())
+    say_failures(failures, output)
     if report is not None:
         output.say("", str(report))
     checked = {} if report is None else {"sanity": {"ok": report.ok, "correlations": report.correlations}}
@@ -115,7 +120,7 @@ class Pictures:
 
 
 def check(
-    method: str, layer: str | None, class_name: str | None, files: list[Path] | None, sanity: bool
+    method: str, layer: str | None, class_name: str | None, files: list[str] | None, sanity: bool
 ) -> None:
     """Refuse a method that does not exist, and options that it would ignore."""
     if method not in (*METHODS, *SHEETS):
@@ -144,26 +149,35 @@ def method_named(method: str, net: Sequential, layer: str | None, seed: int) -> 
     return saliency if method == "saliency" else occlusion
 
 
-def save_features(net: Sequential, files: list[Path], layer: str | None, pictures: Pictures) -> None:
+def save_features(
+    net: Sequential,
+    files: list[str],
+    layer: str | None,
+    pictures: Pictures,
+    failures: dict[str, Exception],
+) -> None:
     """A contact sheet of one layer's output for each image."""
     layer = map_layer(net, layer)
-    names, images = all_images(net, files)
+    names, images = all_images(net, files, failures)
     for i, name in enumerate(names):
         maps = feature_maps(net, images[i : i + 1], layer=layer)[0]
         pictures.save(f"{name}-{layer}", contact_sheet(feature_tiles(maps)), image=name)
 
 
-def all_images(net: Sequential, files: list[Path]) -> tuple[list[str], np.ndarray]:
+def all_images(
+    net: Sequential, files: list[str], failures: dict[str, Exception]
+) -> tuple[list[str], np.ndarray]:
     """(a name for each, raw images (N, H, W, C)) of all files, as 0..1 where preprocessing takes them."""
     names, images = [], []
-    for file in files:
-        found = read_images(file, net.preprocessing)
-        names += [f"{file.stem}-{i}" for i in range(len(found))] if len(found) > 1 else [file.stem]
+    for file, found in chain.from_iterable(groups_of_images(net, expanded(files, failures), failures)):
+        stem = Path(file).stem
+        names += [f"{stem}-{i}" for i in range(len(found))] if len(found) > 1 else [stem]
         if net.preprocessing is not None:
-            found = image_array(found)
+            found = image_array(found, std=net.preprocessing.std)
             found = found / np.float32(255) if found.dtype == np.uint8 else found
         images.append(found)
-        net.inputs(images[-1])  # which says what is wrong with them
+    if not images:
+        raise next(iter(failures.values()))
     return names, np.concatenate(images)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from glassnet.cli.output import JsonFlag, Output, check_place
+from glassnet.cli.output import JsonFlag, Output, check_out
 from glassnet.cli.photos import ResizeOption, SizeOption, SplitOption, StrictFlag, decoding, reading
 from glassnet.cli.progress import compiling
 from glassnet.cli.target import asked_for, is_config
@@ -42,7 +42,7 @@ def lr(
     from glassnet.runs import plots  # matplotlib takes most of a second
 
     output = Output(json)
-    check_place(out)
+    check_out(out, ".png")
     options = reading(size, resize, split_file, strict)
     asked = asked_for(None, data, options) if is_config(data) else asked_for(data, None, options)
     with decoding(output) as progressed:

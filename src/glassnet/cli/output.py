@@ -39,8 +39,10 @@ class Output:
             print(json.dumps(values))
 
 
-def check_place(out: Path) -> None:
-    """Refuse a file that cannot be written, before the work that it is for."""
+def check_out(out: Path, *kinds: str) -> None:
+    """Refuse a file of another kind, or that cannot be written, before the work that it is for."""
+    if out.suffix not in kinds:
+        raise ConfigError(f"--out must be a {' or '.join(kinds)} file, got {out}.")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out} is to be in a folder that is not there. Make {out.parent} first.")
     if out.is_dir() or not os.access(out.parent, os.W_OK):

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from glassnet.cli.output import JsonFlag, Output, check_place, percent
+from glassnet.cli.output import JsonFlag, Output, check_out, percent
 from glassnet.cli.progress import compiling
+from glassnet.cli.target import say_unfinished
 from glassnet.data.folder_report import readable
 from glassnet.data.listing import images_in
-from glassnet.errors import ConfigError, DataError, FileFormatError
+from glassnet.errors import DataError, FileFormatError, ShapeError
 from glassnet.io import load, read_images, write_atomically
 from glassnet.network import Sequential
-from glassnet.preprocessing import Preprocessing
 from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
@@ -49,17 +49,17 @@ def predict(
 
     Example: glassnet predict runs/digits-1 seven.png --top-k 3
     """
-    if out is not None and out.suffix not in (".csv", ".json"):
-        raise ConfigError(f"--out must be a .csv or .json file, got {out}.")
     if out is not None:
-        check_place(out)
+        check_out(out, ".csv", ".json")
     output = Output(json)
     net = load(model_file(model))
+    say_unfinished(model, output)
     found: list[Prediction] = []
     failures: dict[str, Exception] = {}
-    for names, images in readable_images(expanded(files, failures), net.preprocessing, failures):
+    for group in groups_of_images(net, expanded(files, failures), failures):
+        names = [name for file, images in group for name in numbered(file, len(images))]
         with compiling(output.say):
-            found += predictions(net, names, images, top_k)
+            found += predictions(net, names, np.concatenate([images for _, images in group]), top_k)
     if not found:
         raise next(iter(failures.values()))
     if out is None:
@@ -102,16 +102,23 @@ def inside(folder: str, failures: dict[str, Exception]) -> list[str]:
     return found
 
 
-def readable_images(
-    files: Sequence[str], preprocessing: Preprocessing | None, failures: dict[str, Exception]
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """(names, images) of at most AT_ONCE files of one kind; files that cannot be read go to `failures`."""
+def groups_of_images(
+    net: Sequential, files: Sequence[str], failures: dict[str, Exception]
+) -> Iterator[list[tuple[str, np.ndarray]]]:
+    """(file, its raw images) of at most AT_ONCE files whose images make one array.
 
-    def attempt(file: str) -> np.ndarray | FileFormatError | OSError:
+    Files that cannot be read, or are no input of the network, go to `failures`.
+    """
+
+    def attempt(file: str) -> np.ndarray | Exception:
         try:
-            return read_images(file, preprocessing)
+            images = read_images(file, net.preprocessing)
+            net.inputs(images)  # which says what is wrong with them
+        except (DataError, ShapeError) as error:
+            return DataError(f"{readable(file)}: {error}")
         except (FileFormatError, OSError) as error:
             return error
+        return images
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), AT_ONCE):
@@ -123,9 +130,7 @@ def readable_images(
                 else:
                     found.append((readable(file), read))
             for _, group in groupby(found, key=kind):
-                names, images = zip(*group, strict=True)
-                each = [numbered(name, len(read)) for name, read in zip(names, images, strict=True)]
-                yield list(chain.from_iterable(each)), np.concatenate(images)
+                yield list(group)
 
 
 def kind(found: tuple[str, np.ndarray]) -> tuple[Any, ...]:
@@ -172,5 +177,5 @@ def as_csv(found: Sequence[Prediction]) -> str:
 def say_failures(failures: dict[str, Exception], output: Output) -> None:
     """Name what was left out."""
     if failures:
-        output.say(f"Left out, for they cannot be read: {len(failures)}")
+        output.say(f"Left out, for they cannot be read or do not fit: {len(failures)}")
         output.say(*(f"  {error}" for error in [*failures.values()][:LISTED]))

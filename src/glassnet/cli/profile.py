@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.output import JsonFlag, Output, check_out, percent
 from glassnet.cli.plan import BatchSize
 from glassnet.cli.progress import compiling
 from glassnet.cli.target import found, recorded
@@ -40,6 +40,8 @@ def profile(
 
     Example: glassnet profile digits --batch-size 32 --out profile.png
     """
+    if out is not None:
+        check_out(out, ".png")
     output = Output(json)
     with compiling(output.say):
         from glassnet.engine.profile import profile as measure

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from glassnet.cli.output import JsonFlag, Output, percent
+from glassnet.cli.output import JsonFlag, Output, check_out, percent
 from glassnet.cli.progress import compiling
-from glassnet.cli.target import needed, with_unseen
+from glassnet.cli.target import needed, say_unfinished, with_unseen
 from glassnet.io import load
 from glassnet.runs.folder import model_file
 from glassnet.runs.records import read_run
@@ -30,8 +30,11 @@ def report(
     """
     from glassnet.runs.report import write_report  # matplotlib takes most of a second
 
+    if out is not None:
+        check_out(out, ".html")
     output, path = Output(json), out or run / "report.html"
     net = load(model_file(run))
+    say_unfinished(run, output)
     record = read_run(run)
     dataset = with_unseen(needed(data, run, net.preprocessing, output), data, run)
     with compiling(output.say):

@@ -88,6 +88,13 @@ def recorded(target: Target, batch_size: int | None, threads: int | None) -> Tra
     )
 
 
+def say_unfinished(model: str | Path, output: Output) -> None:
+    """Say where a model is of a run that did not come to its end."""
+    folder = RunFolder(folder_of(model))
+    if config_of(model) is not None and not folder.finished:
+        output.say(f"Warning: {folder.remark()}")
+
+
 def needed(data: str | None, model: str | Path, like: Preprocessing | None, output: Output) -> Dataset:
     """The data that is named, photos read as `like` says; else that of the model's run, as it was then."""
     config = own_data(data, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,7 @@ def train(
         found = searched(resolved, dataset, STEPS, output).suggestion
         output.say(f"The learning rate is {found:g}.")
         resolved = resolved.override(f"optimizer.lr={found}")
-    folder = run_dir / name if name else next_run(run_dir, dataset.name)
+    folder = run_dir / name if name else partial(next_run, run_dir, dataset.name)
     with progress(output) as shown:
         _, run = fit_config(resolved, data=dataset, run_dir=folder, callbacks=[shown])
     report(output, run)

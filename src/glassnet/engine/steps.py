@@ -59,7 +59,7 @@ def thread_count(threads: int | None = None) -> int:
     if threads is not None:
         return max(1, threads)
     named = os.environ.get("GLASSNET_NUM_THREADS", "")
-    if named.isdigit() and int(named) > 0:
+    if named.isdecimal() and int(named) > 0:
         return int(named)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

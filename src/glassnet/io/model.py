@@ -148,6 +148,9 @@ def layer_facts(net: Sequential) -> Document:
 
 def put_layer_facts(net: Sequential, facts: Document) -> None:
     """The inverse of `layer_facts`."""
+    for layer in net.walk():
+        if layer is not net:
+            layer.trainable, layer.lr_factor = True, 1.0
     for name, (trainable, factor) in facts["learning"].items():
         net[name].trainable, net[name].lr_factor = trainable, factor
     for name, key in facts["dropout_keys"].items():

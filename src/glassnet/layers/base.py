@@ -104,10 +104,7 @@ class Layer:
         tensors = self.__dict__.get("_tensors", {})
         if name not in tensors:
             if self.output_shape is not None and name in self.settings:
-                raise ConfigError(
-                    f"{self.name}.{name} is a setting, which plans and model files keep as the network was "
-                    f"built. Build it anew with {type(self).__name__}({name}={value!r})."
-                )
+                raise ConfigError(f"{self.name}.{name} is a setting, fixed once built. Build a new network.")
             object.__setattr__(self, name, value)
             return
         target = tensors[name].value

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,27 @@ BEGINNING = ("config.toml", "data.json", FINGERPRINT, "metrics.jsonl", "last.gne
 
 
 def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
-    """root/<data>-<n>, with the first n from 1 on that is not there yet."""
+    """root/<data>-<n>, made with the first n from 1 on that is not there yet: no other process gets it."""
     number = 1
-    while (path := Path(root) / f"{data_name}-{number}").exists():
+    while True:
+        path = Path(root) / f"{data_name}-{number}"
+        with making(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
         number += 1
-    return path
+
+
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Where that folder cannot be made, say so."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"The run folder {path} cannot be made: {error.strerror}. Choose another place."
+        ) from error
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
@@ -79,27 +95,31 @@ class RunFolder:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     @classmethod
-    def new(
-        cls, path: str | os.PathLike[str], config: TrainConfig, report: FolderReport | None = None
-    ) -> RunFolder:
-        """An empty one, before the first step, so that a place that cannot be written costs no training."""
+    def new(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """An empty one, or one with a lock, to be taken before `begin`: a process may be at work there."""
         folder = cls(path)
-        try:
+        with making(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-            occupied = any(entry.name != LOCK for entry in folder.path.iterdir())
-        except OSError as error:
-            raise RunFolderError(
-                f"The run folder {folder.path} cannot be made: {error.strerror}. Choose another place."
-            ) from error
+            locked = (folder.path / LOCK).exists()
+        if not locked:
+            folder._check_empty()
+        return folder
+
+    def begin(self, config: TrainConfig, report: FolderReport | None = None) -> None:
+        """Before the first step, so that a place that cannot be written costs no training."""
+        self._check_empty()
+        self.write("config.toml", config.to_toml())
+        if report is not None:
+            self.write("data.json", json.dumps(report.to_dict(), indent=2))
+
+    def _check_empty(self) -> None:
+        with making(self.path):
+            occupied = any(entry.name != LOCK for entry in self.path.iterdir())
         if occupied:
             raise RunFolderError(
-                f"The run folder {folder.path} is not empty. Choose a new name: no run is overwritten."
-                + folder._hint()
+                f"The run folder {self.path} is not empty. Choose a new name: no run is overwritten."
+                + self._hint()
             )
-        folder.write("config.toml", config.to_toml())
-        if report is not None:
-            folder.write("data.json", json.dumps(report.to_dict(), indent=2))
-        return folder
 
     def remove_unfinished(self) -> None:
         """What a process that was killed left of a file that it wrote; its checkpoints see to their own."""

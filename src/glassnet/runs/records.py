@@ -61,12 +61,13 @@ class EpochRecord:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished or interrupted training run.
+    """A training run that is finished, was interrupted or failed.
 
-    val, test: the network as it was left, on those splits; None without the split, or when interrupted.
+    val, test: the network as it was left, on those splits; None without the split, or before the end.
     best_epoch: the one with the lowest validation (else training) loss, or as `config.monitor` has it the
     highest accuracy; 0 before the first is whole.
-    seconds: training and validation, not the evaluation at the end. stopped: why it ended early, or None.
+    seconds: training and validation, not the evaluation at the end. stopped: why it ended early, or None;
+    "failed" where a figure became NaN or infinite, which `fit` raises.
     warnings: what was said of its health.
     """
 

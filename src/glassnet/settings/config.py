@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
+import numpy as np
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
@@ -21,6 +22,9 @@ from glassnet.optim import OPTIMIZERS, SGD, Optimizer
 from glassnet.schedules import SCHEDULES, Constant, Schedule
 from glassnet.settings.defaults import defaults_for
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Table = dict[str, Any]
 
 NEEDS = {  # pydantic's kind of error -> what the setting must be
@@ -30,27 +34,44 @@ NEEDS = {  # pydantic's kind of error -> what the setting must be
     "string_type": "a text",
     "bool_type": "true or false",
     "list_type": "a list",
+    "sequence_str": "a list of numbers",
     "dict_type": "a table",
     "greater_than_equal": "at least {ge:g}",
     "greater_than": "above {gt:g}",
     "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
     "is_instance_of": "a name, a table or an object of class {class}",
 }
 
 
-def as_config_error(error: ValidationError, prefix: str = "") -> ConfigError:
-    """The first problem, in one sentence: the key, what it must be, what it is."""
-    first = error.errors()[0]
-    key = prefix + ".".join(map(str, first["loc"]))
+def as_config_error(error: ValidationError, setting: str = "") -> ConfigError:
+    """The first problem, in one sentence: the key, what it must be, what it is.
+
+    setting: the one that all of the error is about; words in its places then are pydantic's, for types.
+    """
+
+    def key_of(problem: ErrorDetails) -> str:
+        inside = [setting, *(place for place in problem["loc"] if isinstance(place, int))]
+        return ".".join(map(str, inside if setting else problem["loc"]))
+
+    problems = error.errors()
+    first, key = problems[0], key_of(problems[0])
     if first["type"] == "value_error":  # raised by a check of our own, which says it all
         return ConfigError(str(first["ctx"]["error"]))
     if first["type"] == "extra_forbidden":
         return ConfigError(f"Unknown setting {key!r}.{did_you_mean(key, TrainConfig.model_fields)}")
     if first["type"] == "missing":
         return ConfigError(f"The setting {key!r} is missing. Give it a value.")
-    need = NEEDS.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
-    return ConfigError(f"{key} must be {need}, got {first['input']!r}.")
+    needs = [need(problem) for problem in problems if key_of(problem) == key]
+    return ConfigError(f"{key} must be {' or '.join(needs)}, got {first['input']!r}.")
+
+
+def need(problem: ErrorDetails) -> str:
+    """What a setting must be."""
+    facts = problem.get("ctx", {})
+    kind = "sequence_str" if facts.get("class") == "Sequence" else problem["type"]
+    return NEEDS.get(kind, problem["msg"]).format(**facts)
 
 
 def from_table(kinds: Mapping[str, type], section: str, value: Any) -> Any:
@@ -58,7 +79,7 @@ def from_table(kinds: Mapping[str, type], section: str, value: Any) -> Any:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping):
-        return value
+        return without_numpy(value)
     settings = dict(value)
     name = settings.pop("name", None)
     if name not in kinds:
@@ -75,6 +96,19 @@ def from_table(kinds: Mapping[str, type], section: str, value: Any) -> Any:
     return kinds[name](**settings)
 
 
+def without_numpy(value: Any) -> Any:
+    """An object with Python's own numbers: TOML holds no others, and a resumed run computes with these."""
+    if not isinstance(value, Optimizer | Schedule | Loss):
+        return value
+    changes = {
+        key: np.asarray(setting).tolist()
+        for key, setting in vars(value).items()
+        if isinstance(setting, np.generic | np.ndarray)
+        or (isinstance(setting, list | tuple) and any(isinstance(number, np.generic) for number in setting))
+    }
+    return replace(value, **changes) if changes else value
+
+
 def to_table(kinds: Mapping[str, type], value: Any) -> Table:
     """The inverse of `from_table`; None, which TOML does not have, is left out."""
     name = next((name for name, kind in kinds.items() if kind is type(value)), type(value).__name__)
@@ -83,6 +117,8 @@ def to_table(kinds: Mapping[str, type], value: Any) -> Table:
 
 
 SECTIONS: dict[str, Mapping[str, type]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
+NAMED = ("model", "augment", *SECTIONS)
+"""Settings that may be a name, beside which stand settings of what it names."""
 
 
 def section(name: str) -> BeforeValidator:
@@ -132,7 +168,7 @@ class TrainConfig(BaseModel):
     loss: Annotated[InstanceOf[Loss], section("loss")] = SoftmaxCrossEntropy()
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
     sampling: Literal["shuffled", "balanced"] = "shuffled"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     init_seed: int | None = Field(default=None, ge=0)
     clip_value: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     clip_norm: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -172,7 +208,7 @@ class TrainConfig(BaseModel):
         defaults = defaults_for(str(settings.get("data")), data)
         if "model_options" in settings:
             defaults.pop("model_options", None)
-        return cls(**merged(merged(plain, defaults), settings))
+        return cls(**merged(merged(plain, defaults), with_tables(settings)))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, data: str | None = None) -> Self:
@@ -181,18 +217,16 @@ class TrainConfig(BaseModel):
         return cls.resolve(settings if data is None else {"data": data} | settings)
 
     def override(self, *assignments: str) -> Self:
-        """A copy with settings such as "epochs=3" or "optimizer.lr=0.1"; values are TOML, else plain text."""
+        """A copy with settings such as "epochs=3" or "optimizer.lr=0.1"; values are TOML, else plain text.
+
+        Names such as "optimizer=adam" come first, wherever they stand: they drop the settings of another.
+        """
         settings = self.to_dict()
-        for assignment in assignments:
-            key, equals, text = assignment.partition("=")
-            if not equals:
-                raise ConfigError(
-                    f"A setting is written key=value, such as optimizer.lr=0.1, got {assignment!r}."
-                )
-            change: Any = toml_value(text.strip())
-            for part in reversed(key.strip().split(".")):
+        for key, value in sorted(map(assigned, assignments), key=lambda pair: not is_name(*pair)):
+            change = value
+            for part in reversed(key.split(".")):
                 change = {part: change}
-            settings = merged(settings, change)
+            settings = merged(settings, with_tables(change))
         return type(self)(**settings)
 
     def to_dict(self) -> Table:
@@ -219,6 +253,16 @@ def read_toml(path: str | os.PathLike[str]) -> Table:
         raise ConfigError(f"The config {path} is not TOML: {error}.") from error
 
 
+def with_tables(settings: Table) -> Table:
+    """Settings with a table for each section that is given by its name alone."""
+    tables: Table = {
+        key: asdict(default_augment(name)) if key == "augment" else {"name": name}
+        for key in ("augment", *SECTIONS)
+        if isinstance(name := settings.get(key), str)
+    }
+    return settings | tables
+
+
 def merged(base: Table, over: Table) -> Table:
     """`base` with the settings of `over`, section by section.
 
@@ -243,6 +287,19 @@ def merged(base: Table, over: Table) -> Table:
 def same_name(old: Table, new: Table) -> bool:
     """Whether a section goes on setting what it was about."""
     return "name" not in new or new["name"] == old.get("name")
+
+
+def assigned(assignment: str) -> tuple[str, Any]:
+    """The key and the value of a text such as "epochs=3"."""
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"A setting is written key=value, such as optimizer.lr=0.1, got {assignment!r}.")
+    return key.strip(), toml_value(text.strip())
+
+
+def is_name(key: str, value: Any) -> bool:
+    """Whether this says which optimizer, say, is meant, and nothing of its settings."""
+    return isinstance(value, str) and key.removesuffix(".name") in NAMED
 
 
 def toml_value(text: str) -> Any:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glassnet.data import Dataset, load
-from glassnet.data.catalog import absolute
+from glassnet.data.catalog import absolute, place_of
+from glassnet.errors import DataError
 from glassnet.losses import CrossEntropy
 from glassnet.settings.config import Table, TrainConfig
 
@@ -31,6 +32,12 @@ def settle(
 
 def load_data(config: TrainConfig, progress: Progress | None = None) -> Dataset:
     """The data of a config, read as its data_options say."""
+    if config.data == "arrays" and not place_of(config.data).exists():
+        raise DataError(
+            "There is no data set, file or folder 'arrays'. A run on arrays calls its data so, and does not "
+            "keep it. Give it again: in Python glassnet.resume(folder, data=(images, labels)), to commands "
+            "that take it as --data FILE."
+        )
     return load(config.data, **{"progress": progress, **config.data_options})
 
 

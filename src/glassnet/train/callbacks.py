@@ -18,6 +18,7 @@ class Training:
     """A run in progress, as callbacks see it. Setting `stop` to a reason ends it after this epoch.
 
     machine: what its bits depend on, beside the settings. warnings: what was said of its health.
+    calm_rate: where steps were far too long, a learning rate at which they are not.
     """
 
     net: Sequential
@@ -30,6 +31,7 @@ class Training:
     val_samples: int
     history: list[EpochRecord] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    calm_rate: float | None = None
     stop: str | None = None
     interrupted: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ from glassnet.train.sizes import at_size, smaller_sizes
 from glassnet.train.stepper import make_stepper
 
 Path = str | os.PathLike[str]
+BATCH_SIZE = 32
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +48,7 @@ def fit(
     data: Dataset | tuple[ArrayLike, ArrayLike],
     *,
     epochs: int = 10,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     optimizer: Optimizer | None = None,
     schedule: Schedule | None = None,
     loss: Loss | None = None,
@@ -76,6 +77,7 @@ def fit(
 
     Sets the network's classes, preprocessing and loss, which its model file then holds.
 
+    batch_size: 32 unless given, or all training images where there are fewer.
     optimizer: SGD() unless given. schedule: the rate stays constant unless given.
     loss: the network's own unless given; class weights and label smoothing are settings of it.
     val_fraction: of each class of the training images, held out where the data has no validation split.
@@ -101,7 +103,7 @@ def fit(
         data=dataset.name,
         layers=[] if run_dir is None else tables_of(net.built()),
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
         optimizer=optimizer or SGD(),
         schedule=schedule or Constant(),
         loss=loss or net.loss,
@@ -124,6 +126,9 @@ def fit(
         backend=backend,
         processor=processor,
     )
+    if batch_size is None:
+        samples = int((~held(dataset, config)).sum())
+        config = config.model_copy(update={"batch_size": min(BATCH_SIZE, samples)})
     return run(net, dataset, config, sample_weight=sample_weight, run_dir=run_dir, callbacks=callbacks)
 
 
@@ -131,12 +136,12 @@ def fit_config(
     config: TrainConfig,
     *,
     data: Dataset | None = None,
-    run_dir: Path | None = None,
+    run_dir: Path | Callable[[], Path] | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> tuple[Sequential, Run]:
     """The network and the run that a config describes, on the data set that it names.
 
-    data: that data set, where it is read already.
+    data: that data set, where it is read already. run_dir: as in `fit`, or called for it once all is checked.
     """
     data = load_data(config) if data is None else data
     net = build_model(config, data)
@@ -149,7 +154,7 @@ def run(
     config: TrainConfig,
     *,
     sample_weight: ArrayLike | None = None,
-    run_dir: Path | None = None,
+    run_dir: Path | Callable[[], Path] | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Run:
     """Check everything, train, evaluate: what `fit` does, once its settings are a config."""
@@ -158,8 +163,9 @@ def run(
         loop = prepare(net, data, config, sample_weight)
         if run_dir is None:
             return start(loop, None, callbacks)
-        folder = RunFolder.new(run_dir, config, data.report)
+        folder = RunFolder.new(run_dir() if callable(run_dir) else run_dir)
         with RunLock(folder.path):
+            folder.begin(config, data.report)
             return start(loop, folder, callbacks)
 
 
@@ -259,7 +265,7 @@ def prepare(net: Sequential, data: Dataset, config: TrainConfig, sample_weight: 
         seed=config.seed,
     )
     steppers = {size: (twin, stepper_of(twin)) for size, twin in smaller.items()}
-    return Loop(training, stepper, plan, batches, data, [], smaller=steppers)
+    return Loop(training, stepper, stepper_of, plan, batches, data, [], smaller=steppers)
 
 
 def start(
@@ -310,8 +316,15 @@ def held_out(
     if data.val is not None or not config.val_fraction:
         return data, weight
     if weight is not None:
-        weight = weight[~stratified(hard(data.train.labels), config.val_fraction, config.seed)]
+        weight = weight[~held(data, config)]
     return data.holdout(config.val_fraction, config.seed), weight
+
+
+def held(data: Dataset, config: TrainConfig) -> np.ndarray:
+    """(N,) bool: which training images `held_out` takes for validation."""
+    if data.val is not None or not config.val_fraction:
+        return np.zeros(len(data.train), bool)
+    return stratified(hard(data.train.labels), config.val_fraction, config.seed)
 
 
 def all_callbacks(config: TrainConfig, folder: RunFolder | None, own: Iterable[Callback]) -> list[Callback]:

@@ -35,6 +35,9 @@ STEP_LOSS, EPOCH_LOSS = 30, 3
 """Times the loss of guessing: an explosion. One sample may well have ten times as much."""
 STEP_LENGTH = 10
 """Times the length of all weights: too long for a step. The first of a small linear model may take one."""
+LEAST = 10
+"""By what a rate that is too high is divided at least. A tenth of the weights' length is a long step."""
+SEARCH = "To search for a rate: glassnet train --lr auto, or glassnet.train.find_lr."
 
 loss_of, norm_of = attrgetter("loss"), attrgetter("gradient_norm")
 
@@ -116,24 +119,28 @@ class Health(Callback):
     # Every step ----------------------------------------------------------------------------------------
 
     def _loss_exploded(self, training: Training, what: str, record: StepRecord | EpochRecord) -> None:
-        layer = largest_layer(training.net)
-        fact = (
-            f"The {what} is {record.loss:.3g}, {record.loss / self._guess:.3g} times that of guessing; "
-            f"{layer} has the largest gradient"
-        )
+        layer, blame = largest_layer(training.net)
+        times = record.loss / self._guess
+        fact = f"The {what} is {record.loss:.3g}, {times:.3g} times that of guessing{blame}"
         untrained = "No update was made before: try smaller first weights."
-        advice = untrained if record.step == 1 else calmer(record.lr)
+        advice = untrained if record.step == 1 else self._calmer(record.lr, times)
         self._report(record.step, layer, "exploding loss", fact, advice)
         self._most_loss = math.inf
 
     def _gradient_exploded(self, training: Training, record: StepRecord) -> None:
-        layer, way = largest_layer(training.net), record.lr * record.gradient_norm / self._length
+        (layer, blame), way = largest_layer(training.net), record.lr * record.gradient_norm / self._length
         fact = (
             f"The gradient's norm is {record.gradient_norm:.3g}: times the learning rate {record.lr:g}, "
-            f"{way:.3g} times the length of all weights; {layer} has the largest gradient"
+            f"{way:.3g} times the length of all weights{blame}"
         )
-        self._report(record.step, layer, "exploding gradient", fact, calmer(record.lr))
+        self._report(record.step, layer, "exploding gradient", fact, self._calmer(record.lr, LEAST * way))
         self._most_norm = math.inf
+
+    def _calmer(self, lr: float, times: float) -> str:
+        """What to try where a figure is so many times what it should be. The first one tells most."""
+        if self._training.calm_rate is None:
+            self._training.calm_rate = two_figures(lr / max(times, LEAST))
+        return f"Try a learning rate of {self._training.calm_rate:g}, or clip_norm=1.0. {SEARCH}"
 
     # Now and then --------------------------------------------------------------------------------------
 
@@ -200,18 +207,21 @@ def first_above(
     return next(record for record in records if figure(record) > limit)
 
 
-def calmer(lr: float) -> str:
-    """What to try where steps are too large."""
-    return f"Try a learning rate of {lr / 10:g}, or clip_norm=1.0."
+def two_figures(rate: float) -> float:
+    """439.089 -> 440: no more of it is known."""
+    return float(f"{rate:.1e}")
 
 
-def largest_layer(net: Sequential) -> str:
-    """The layer whose gradient has the largest norm."""
+def largest_layer(net: Sequential) -> tuple[str, str]:
+    """The layer whose gradient has the largest norm, and words that say so; none where one is not finite."""
     squares: dict[str, float] = {}
     for name, slot in net.store.learning():
         square = float(np.square(net.store.grad(name), dtype=np.float64).sum())
         squares[slot.layer.name] = squares.get(slot.layer.name, 0.0) + square
-    return max(squares, key=lambda layer: squares[layer])
+    if not np.isfinite([*squares.values()]).all():
+        return "", ""
+    largest = max(squares, key=lambda layer: squares[layer])
+    return largest, f"; {largest} has the largest gradient"
 
 
 def after(net: Sequential, relu: str) -> str:

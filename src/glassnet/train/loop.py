@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -14,11 +14,13 @@ from glassnet.data import Dataset, Split
 from glassnet.data.batches import BatchPlan
 from glassnet.errors import NotFiniteError
 from glassnet.evaluation.metrics import Evaluation, evaluation
+from glassnet.io.model import layer_facts, put_layer_facts
 from glassnet.network import Sequential
 from glassnet.runs.records import EpochRecord, Run, StepRecord
 from glassnet.store import Slot
 from glassnet.train.batch import Batches, Block
 from glassnet.train.callbacks import Callback, Training
+from glassnet.train.health import SEARCH, two_figures
 from glassnet.train.interrupt import Interrupted, Requests
 from glassnet.train.not_finite import first_place
 from glassnet.train.resume import Progress, Saver
@@ -35,6 +37,7 @@ class Loop:
 
     training: Training
     stepper: Stepper
+    stepper_of: Callable[[Sequential], Stepper]
     plan: BatchPlan
     batches: Batches
     data: Dataset
@@ -43,17 +46,46 @@ class Loop:
     progress: Progress = field(default_factory=Progress)
     smaller: dict[Size, tuple[Sequential, Stepper]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.planned = layer_facts(self.training.net)
+
     def run(self) -> Run:
+        """Train and evaluate. Where a figure is NaN or infinite, the folder says so, too."""
+        start = time.perf_counter() - self.progress.seconds
+        try:
+            return self.train(start)
+        except Exception as error:
+            self.adopt_average()
+            if isinstance(error, NotFiniteError) and self.training.folder is not None:
+                raise self.failed(error, start) from error
+            raise
+
+    def failed(self, error: NotFiniteError, start: float) -> NotFiniteError:
+        """The error with what to do next. Of the folder, only what says how the run ended changes."""
+        training, folder = self.training, self.training.folder
+        assert folder is not None
+        training.stop = "failed"
+        training.warnings.append(str(error))
+        self.finish(time.perf_counter() - start)
+        kept = ", with models of earlier epochs" if training.history else ""
+        return NotFiniteError(
+            f"{error} The run {folder.path} is kept as failed{kept}. Train anew under another name."
+        )
+
+    def train(self, start: float) -> Run:
         """Train until the last epoch, an early stop or an interruption; evaluate unless interrupted."""
-        training, start = self.training, time.perf_counter() - self.progress.seconds
+        training = self.training
         whole = True  # whether the state is that between two steps
         requests = Requests()
         try:
             with requests:
                 self.tell("on_train_begin")
                 self.save(start, first=True)
-                while training.stop is None and len(training.history) < training.config.epochs:
+                while len(training.history) < training.config.epochs:
+                    if training.stop is not None and not self.progress.batch:  # else the epoch is ended first
+                        break
                     requests.check()
+                    self.plan_anew()
                     for block in self.epoch():
                         whole = False
                         outcome = self.take(block)
@@ -66,9 +98,9 @@ class Loop:
                     self.end_epoch()
                     whole = True
         except KeyboardInterrupt as interrupt:
-            training.stop, training.interrupted = "interrupted", True
             if whole:
                 self.save(start, last=True)
+            training.stop, training.interrupted = "interrupted", True
             self.adopt_average()
             self.tell("on_train_end")
             result = self.finish(time.perf_counter() - start)
@@ -109,6 +141,16 @@ class Loop:
         self.begun, self.begun_samples = time.perf_counter(), progress.samples
         for index in self.plan.blocks(len(self.training.history), progress.batch, most):
             yield self.batches.block(progress.step, index)
+
+    def plan_anew(self) -> None:
+        """Where layers were frozen or their rates scaled since, make the plans that hold what learns anew."""
+        now = layer_facts(self.training.net)
+        if now == self.planned:
+            return
+        self.planned, self.stepper = now, self.stepper_of(self.training.net)
+        for size, (twin, _) in self.smaller.items():
+            put_layer_facts(twin, now)
+            self.smaller[size] = twin, self.stepper_of(twin)
 
     def at_size(self) -> tuple[Sequential, Stepper]:
         """The network and its stepper for the input size of the epoch that the run is in."""
@@ -203,13 +245,14 @@ class Loop:
         net, config, number = self.at_size()[0], self.training.config, outcome.taken
         place = first_place(net, self.data.train, config.loss, block, number, seed=config.seed)
         what = "gradient" if np.isfinite(outcome.losses[number]) else "loss"
-        folder = self.training.folder
-        epoch = len(self.training.history) + 1
-        kept = f" Models of earlier epochs are in {folder.path}." if folder and epoch > 1 else ""
+        step, epoch, calm = block.step + number + 1, len(self.training.history) + 1, self.training.calm_rate
+        rate = f"of {calm:g}" if calm else f"below {two_figures(self.progress.lr):g}"
+        advice = f"Try a learning rate {rate}, clip_norm=1.0, or look at the data. {SEARCH}"
+        if step == 1:
+            advice = "No update was made before: look at the data, and try smaller first weights."
         return NotFiniteError(
-            f"The {what} of step {block.step + number + 1} (epoch {epoch}) is NaN or infinite, which first "
-            f"appears {place}. This step changed no weight. Try a learning rate below "
-            f"{self.progress.lr:g}, clip_norm=1.0, or look at the data.{kept}"
+            f"The {what} of step {step} (epoch {epoch}) is NaN or infinite, which first appears {place}. "
+            f"This step changed no weight. {advice}"
         )
 
     @contextmanager
@@ -249,10 +292,11 @@ class Loop:
             stopped=training.stop,
             warnings=tuple(training.warnings),
         )
-        if not training.interrupted:
+        ended = training.stop not in ("interrupted", "failed")
+        if ended:
             result = replace(result, val=self.evaluate(self.data.val), test=self.evaluate(self.data.test))
         if training.folder is not None:
-            if not training.interrupted:
+            if ended:
                 from glassnet.runs.report import write_report  # matplotlib takes most of a second
 
                 write_report(result, training.net, self.data, training.folder.path / "report.html")

@@ -82,6 +82,7 @@ class Saver:
             "history": [asdict(record) for record in training.history],
             "layers": layer_facts(training.net),
             "machine": training.machine,
+            "stop": training.stop,
             "warnings": training.warnings,
         }
         self.checkpoints.save(tensors_of(training.net, callbacks), facts)
@@ -154,6 +155,7 @@ def put_facts(training: Training, facts: Facts) -> Progress:
     try:
         training.history[:] = [EpochRecord(**record) for record in facts["history"]]
         training.warnings[:] = map(str, facts["warnings"])
+        training.stop = None if facts.get("stop") is None else str(facts["stop"])
         progress = Progress(**facts["progress"])
     except (AttributeError, KeyError, TypeError, ValueError, GlassnetError) as error:
         raise CheckpointError(f"The checkpoint says nothing that a run can be: {error!r}.") from error

@@ -36,9 +36,9 @@ def warm_up() -> None:
 
     compile_all(usual_codes(host()), host())
     for net, loss, optimizer in networks():
+        net.scores(np.zeros((1, *(net.input_shape or ())), np.float32))
         for batch_size in BATCH_SIZES:
             example_step(net, loss, optimizer, batch_size)
-        net.scores(np.zeros((1, *(net.input_shape or ())), np.float32))
 
 
 def networks() -> Iterator[tuple[Sequential, Loss, Optimizer]]:
