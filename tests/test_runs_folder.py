@@ -217,7 +217,8 @@ def test_a_file_in_the_way(tmp_path, place, reason):
 def test_a_file_in_the_way_of_numbered_runs(tmp_path):
     (tmp_path / "file").write_text("kept")
     assert message_of(RunFolderError, next_run, tmp_path / "file", "digits") == (
-        f"The run folder {tmp_path / 'file' / 'digits-1'} cannot be made: File exists. Choose another place."
+        f"The run folder {tmp_path / 'file' / 'digits-1'} cannot be made: Not a directory. Choose another "
+        "place."
     )
 
 

@@ -130,10 +130,9 @@ class Layer:
 
     def build_named(self, name: str, input_shape: Shape, generator: np.random.Generator) -> Shape:
         """Give the layer its dotted name, forget earlier parameters, build, remember the shapes."""
-        self.name = name
-        self.tensors.clear()
         self.output_shape = None
-        self.input_shape = tuple(input_shape)
+        self.name, self.input_shape = name, tuple(input_shape)
+        self.tensors.clear()
         shape = self.build(self.input_shape, generator)
         self.output_shape = checked_shape(shape, f"{type(self).__name__}.build must return")
         return self.output_shape

@@ -34,11 +34,9 @@ def next_run(root: str | os.PathLike[str], data_name: str) -> Path:
     number = 1
     while True:
         path = Path(root) / f"{data_name}-{number}"
-        with making(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                path.mkdir()
-                return path
+        with making(path), suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
         number += 1
 
 
