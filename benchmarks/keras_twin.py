@@ -1,6 +1,6 @@
 """System 1 on all 60,000 images in Keras, as its publication trains it: how far apart do runs end?
 
-    pip install tensorflow-cpu && python benchmarks/keras_twin.py --seeds 10
+    pip install tensorflow-cpu && python benchmarks/keras_twin.py --seeds 8
 
 The publication gives one run, 97.44 % on test. This is that run again for several seeds: network, first
 weights, rate, batch and epochs are its own, written in Keras; data are those of conv-pool-softmax-60000.
@@ -21,13 +21,15 @@ import keras
 import numpy as np
 
 from glassnet.recipes import RECIPES
-from glassnet.recipes.base import load_data
 
 RECIPE = RECIPES["conv-pool-softmax-60000"]
+Pair = tuple[np.ndarray, np.ndarray]
 WHAT = ("loss", "val_loss", "val_accuracy")
 
 
-def run(seed: int, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> list[tuple]:
+def run(
+    seed: int, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> list[tuple[float, ...]]:
     """Training loss, test loss and test accuracy after each epoch."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
@@ -49,8 +51,8 @@ def run(seed: int, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray,
 def main() -> None:
     """A line a seed, and the mean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    data = RECIPE.prepare(load_data(RECIPE.config))
+    parser.add_argument("--seeds", type=int, default=8)
+    data = RECIPE.prepare(RECIPE.read(RECIPE.config))
     splits = [(s.inputs(), keras.utils.to_categorical(s.labels, 10)) for s in (data.train, data.test)]
     print(f"Keras {keras.__version__} on {keras.backend.backend()}", flush=True)
     accuracies = []

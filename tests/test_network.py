@@ -194,7 +194,10 @@ def test_the_whole_network_is_a_slope(batch, generator):
     net = network().as_dtype(np.float64)
     x = batch[0].astype(np.float64)
     target, share = net.loss.targets(batch[1], net.outputs, np.arange(10))
-    run = lambda: net.loss_and_gradients(ReferenceOps(seed=1), x, target, share)  # noqa: E731
+
+    def run():
+        return net.loss_and_gradients(ReferenceOps(seed=1), x, target, share)
+
     grads = run()[2]
     for name in ("linear_1.weight", "residual_1.main.batchnorm2d_1.gamma", "conv2d_1.weight"):
         error = gradient_error(lambda: run()[0], net.store.value(name), np.ones(10), grads[name], generator)

@@ -158,14 +158,20 @@ class Sequential(Chain):
             )
         return array
 
+    def raw_images(self, images: Any) -> np.ndarray:
+        """Images (N, H, W, C) to predict, of which `inputs` is sure to make network input; uint8 stays so."""
+        how = self.preprocessing
+        if how is None:
+            return self.inputs(images)
+        raw = image_array(self._batch(images), std=how.std)
+        self.inputs(raw[:1] if raw.shape[1:] == self.input_shape else raw)  # an error tells the whole shape
+        return raw
+
     def scores(self, images: Any) -> np.ndarray:
         """(N, K): the last layer's output in evaluation mode."""
-        how = self.preprocessing
-        raw = self.inputs(images) if how is None else image_array(self._batch(images), std=how.std)
+        raw = self.raw_images(images)
         if not len(raw):
             raise DataError("Prediction needs at least one image, got none.")
-        # This refuses what is no input of this network, and tells the shape of the whole.
-        self.inputs(raw[:1] if raw.shape[1:] == self.input_shape else raw)
         run = self.predictor(None if self.preprocessing is None else raw.dtype)
         batch = getattr(run, "capacity", BATCH)
         batches = (raw[i : i + batch] for i in range(0, len(raw), batch))

@@ -34,7 +34,6 @@ from glassnet.explain.pictures import Picture
 from glassnet.explain.sanity import Method
 from glassnet.io import load
 from glassnet.network import Sequential
-from glassnet.preprocessing import image_array
 from glassnet.runs.folder import model_file
 from glassnet.summary import table
 
@@ -172,10 +171,7 @@ def all_images(
     for file, found in chain.from_iterable(groups_of_images(net, expanded(files, failures), failures)):
         stem = Path(file).stem
         names += [f"{stem}-{i}" for i in range(len(found))] if len(found) > 1 else [stem]
-        if net.preprocessing is not None:
-            found = image_array(found, std=net.preprocessing.std)
-            found = found / np.float32(255) if found.dtype == np.uint8 else found
-        images.append(found)
+        images.append(found / np.float32(255) if found.dtype == np.uint8 else found)
     if not images:
         raise next(iter(failures.values()))
     return names, np.concatenate(images)

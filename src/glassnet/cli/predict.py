@@ -112,13 +112,11 @@ def groups_of_images(
 
     def attempt(file: str) -> np.ndarray | Exception:
         try:
-            images = read_images(file, net.preprocessing)
-            net.inputs(images)  # which says what is wrong with them
+            return net.raw_images(read_images(file, net.preprocessing))
         except (DataError, ShapeError) as error:
             return DataError(f"{readable(file)}: {error}")
         except (FileFormatError, OSError) as error:
             return error
-        return images
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), AT_ONCE):

@@ -131,8 +131,7 @@ class Recipe:
         say: is given the publication's log lines. Raises DataError that names missing files, where they were
         sought and how to provide them.
         """
-        data = self.read(self.config) if data is None else data
-        data = self.prepare(held_out(data, hold_out) if hold_out else data)
+        data = self.prepared(data, hold_out)
         net = self.network(seed)
         config = self.config.override(f"seed={seed}")
         if steps is not None:
@@ -151,6 +150,11 @@ class Recipe:
             curve=tuple({name: getattr(record, name) for name in CURVE} for record in done.history),
             log=tuple(log.lines),
         )
+
+    def prepared(self, data: Dataset | None, hold_out: int) -> Dataset:
+        """The data given, or else read, as the recipe uses it; so many images of train may be its test."""
+        data = self.read(self.config) if data is None else data
+        return self.prepare(held_out(data, hold_out) if hold_out else data)
 
     def accuracy(self, net: Sequential, split: Split | None) -> float | None:
         """The trained network on a split."""

@@ -24,7 +24,7 @@ from glassnet.data import Dataset
 from glassnet.errors import ConfigError, ShapeError
 from glassnet.losses import Loss
 from glassnet.ops.reference import ReferenceOps
-from glassnet.recipes.base import Published, Recipe, Say, held_out, scaled
+from glassnet.recipes.base import Published, Recipe, Say, scaled
 from glassnet.recipes.result import SeedResult
 from glassnet.train import Callback, TrainConfig
 
@@ -209,8 +209,7 @@ class PublishedFunction(Recipe):
         """As Recipe.train; a run of seconds needs no run folder, and has no epochs to tell callbacks of."""
         line = f"Golden cases of the official program: largest difference {golden_error():.1e}."
         say(line)
-        data = self.read(self.config) if data is None else data
-        data = self.prepare(held_out(data, hold_out) if hold_out else data)
+        data = self.prepared(data, hold_out)
         train, config = data.train if steps is None else data.train[:steps], self.config
         x = train.inputs()[..., 0]
         start = time.perf_counter()

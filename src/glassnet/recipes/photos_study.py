@@ -79,6 +79,7 @@ UNAUGMENTED = replace(
     SYSTEM,
     name="photos-unaugmented",
     about="As published, on photos as they are",
+    as_published=False,
     required=None,
     published=Published(SOURCE),
     config=SETTINGS.model_copy(update={"augment": Augment(), "epochs": 50, "early_stopping": 0}),

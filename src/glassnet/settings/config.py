@@ -98,7 +98,7 @@ def from_table(kinds: Mapping[str, type], section: str, value: Any) -> Any:
 
 def without_numpy(value: Any) -> Any:
     """An object with Python's own numbers: TOML holds no others, and a resumed run computes with these."""
-    if not isinstance(value, Optimizer | Schedule | Loss):
+    if not isinstance(value, Schedule | Loss):  # an optimiser sees to its own
         return value
     changes = {
         key: np.asarray(setting).tolist()

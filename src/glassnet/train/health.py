@@ -119,19 +119,18 @@ class Health(Callback):
     # Every step ----------------------------------------------------------------------------------------
 
     def _loss_exploded(self, training: Training, what: str, record: StepRecord | EpochRecord) -> None:
-        layer, blame = largest_layer(training.net)
-        times = record.loss / self._guess
-        fact = f"The {what} is {record.loss:.3g}, {times:.3g} times that of guessing{blame}"
+        layer, times = largest_layer(training.net), record.loss / self._guess
+        fact = f"The {what} is {record.loss:.3g}, {times:.3g} times that of guessing{blame(layer)}"
         untrained = "No update was made before: try smaller first weights."
         advice = untrained if record.step == 1 else self._calmer(record.lr, times)
         self._report(record.step, layer, "exploding loss", fact, advice)
         self._most_loss = math.inf
 
     def _gradient_exploded(self, training: Training, record: StepRecord) -> None:
-        (layer, blame), way = largest_layer(training.net), record.lr * record.gradient_norm / self._length
+        layer, way = largest_layer(training.net), record.lr * record.gradient_norm / self._length
         fact = (
             f"The gradient's norm is {record.gradient_norm:.3g}: times the learning rate {record.lr:g}, "
-            f"{way:.3g} times the length of all weights{blame}"
+            f"{way:.3g} times the length of all weights{blame(layer)}"
         )
         self._report(record.step, layer, "exploding gradient", fact, self._calmer(record.lr, LEAST * way))
         self._most_norm = math.inf
@@ -212,16 +211,20 @@ def two_figures(rate: float) -> float:
     return float(f"{rate:.1e}")
 
 
-def largest_layer(net: Sequential) -> tuple[str, str]:
-    """The layer whose gradient has the largest norm, and words that say so; none where one is not finite."""
+def blame(layer: str) -> str:
+    """That the gradient of that layer is the largest; nothing where none is known."""
+    return f"; {layer} has the largest gradient" if layer else ""
+
+
+def largest_layer(net: Sequential) -> str:
+    """The layer whose gradient has the largest norm; none where one is not finite."""
     squares: dict[str, float] = {}
     for name, slot in net.store.learning():
         square = float(np.square(net.store.grad(name), dtype=np.float64).sum())
         squares[slot.layer.name] = squares.get(slot.layer.name, 0.0) + square
     if not np.isfinite([*squares.values()]).all():
-        return "", ""
-    largest = max(squares, key=lambda layer: squares[layer])
-    return largest, f"; {largest} has the largest gradient"
+        return ""
+    return max(squares, key=lambda layer: squares[layer])
 
 
 def after(net: Sequential, relu: str) -> str:

@@ -96,8 +96,9 @@ COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {
 
 def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float, ...]) -> Kernel:
     """The kernel of function(*arrays, *scalars) for one or two arrays, as it is now: it may read globals."""
-    call = COMPILED.get(function) or _with_helpers(function)
-    assert isinstance(call, FunctionType)
+    if function in COMPILED:
+        return _elementwise(COMPILED[function], arrays, scalars)
+    call = _with_helpers(function)
     try:
         facts = repr(described(call))
     except EngineError:  # what it may not read is told when it is compiled
@@ -106,7 +107,10 @@ def elementwise(function: Callable[..., Any], arrays: int, scalars: tuple[float,
 
 
 @functools.cache
-def _elementwise(call: Callable[..., Any], arrays: int, scalars: tuple[float, ...], facts: str) -> Kernel:
+def _elementwise(
+    call: Callable[..., Any], arrays: int, scalars: tuple[float, ...], facts: str = ""
+) -> Kernel:
+    """`facts`, by which the cache tells what a function of one's own is now from what it was."""
     settings = tuple(np.float32(s) for s in scalars)
     if arrays > 2:
         raise RecordingError(
@@ -115,7 +119,7 @@ def _elementwise(call: Callable[..., Any], arrays: int, scalars: tuple[float, ..
     return _unary(call, settings) if arrays == 1 else _binary(call, settings)
 
 
-def _with_helpers(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_helpers(function: Callable[..., Any]) -> FunctionType:
     """A function marked as what kernels may call, and so are the plain Python functions that it calls."""
     assert isinstance(function, FunctionType)
     inline(function)
