@@ -27,9 +27,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 WHAT = ("loss", "val_loss", "val_accuracy")
 
 
-def run(
-    seed: int, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> list[tuple[float, ...]]:
+def run(seed: int, train: Pair, test: Pair) -> list[tuple[float, ...]]:
     """Training loss, test loss and test accuracy after each epoch."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
